@@ -1,0 +1,53 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def groundtruth() -> Path:
+    """The folder of published judgments, by environment variable; tests that need it skip where it is absent."""
+    place = os.environ.get("RLHF_EVAL_GROUNDTRUTH", "")
+    if not place or not Path(place).is_dir():
+        pytest.skip("RLHF_EVAL_GROUNDTRUTH names no folder of published judgments")
+    return Path(place)
+
+
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next deadline: an hour of waiting takes no time, and always ends the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._poll = self._selector.select
+        self._selector.select = self._jump
+
+    def time(self) -> float:
+        return self._now
+
+    def _jump(self, timeout: float | None = None) -> Any:
+        ready = self._poll(0)
+        if not ready and timeout is None:
+            raise RuntimeError("everything waits, and nothing will ever happen")
+        if not ready:
+            self._now += timeout or 0.0
+        return ready
+
+
+@pytest.fixture(scope="session")
+def simulate() -> Callable[[Callable[[Callable[[], float]], Coroutine[Any, Any, Any]]], Any]:
+    """Run ``work(clock)`` in simulated time; a deadlock is an error."""
+
+    def run(work: Callable[[Callable[[], float]], Coroutine[Any, Any, Any]]) -> Any:
+        loop = SimulatedLoop()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(work(loop.time))
+
+    return run
