@@ -1,0 +1,144 @@
+"""Settings: a frozen dataclass per plugin, filled from YAML and ``--set``, with no silent guesses.
+
+A ``Config`` has a default and a doc line for every field. An unknown key names its nearest neighbour, a wrong type names
+the field, and no setting changes another.
+
+    config = build(Config, {"n": 8}, where="generate")
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from rlhf_eval.errors import UserError, nearest
+
+C = TypeVar("C")
+
+
+def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
+    """A ``kind`` from plain values.
+
+    Raises UserError on an unknown key (naming the nearest one) or a value of the wrong type; ``where`` names the table.
+    """
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"{where} has no setting '{name}'.{nearest(name, known)}")
+    try:
+        return msgspec.convert(dict(settings), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {_plain(str(error))}") from error
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def as_settings(config: Any) -> dict[str, Any]:
+    """The config as plain values, every default included: what a run folder keeps."""
+    settings: dict[str, Any] = msgspec.to_builtins(config)
+    return settings
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The table in a YAML file; raises UserError naming the file and the line."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    try:
+        table = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if table is None:
+        return {}
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: a table of settings is wanted, not a {type(table).__name__}")
+    return table
+
+
+def write_yaml(table: Mapping[str, Any]) -> str:
+    """``table`` as YAML text, in its own order."""
+    import yaml
+
+    return str(yaml.safe_dump(dict(table), sort_keys=False, allow_unicode=True, width=100))
+
+
+def apply_sets(table: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """A copy of ``table`` with every ``a.b=value`` of the command line laid over it; values are read as YAML."""
+    import yaml
+
+    result = _copy(table)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {assignment}: write it as key=value, for instance --set judge.temperature=0")
+        *parents, leaf = path.split(".")
+        inner = result
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"--set {assignment}: '{parent}' is a value, not a table")
+        try:
+            inner[leaf] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {assignment}: the value is not valid YAML") from error
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of a Config, as ``--help`` shows it."""
+
+    name: str
+    default: Any
+    doc: str
+
+
+def describe(kind: type) -> list[Setting]:
+    """The fields of a Config with their defaults and the doc line that stands under each."""
+    docs = _field_docs(kind)
+    return [Setting(f.name, _default(f), docs.get(f.name, "")) for f in fields(kind)]
+
+
+def _default(f: Any) -> Any:
+    if f.default is not MISSING:
+        return f.default
+    return f.default_factory() if f.default_factory is not MISSING else None
+
+
+def _field_docs(kind: type) -> dict[str, str]:
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            docs[statement.target.id] = " ".join(str(following.value.value).split())
+    return docs
+
+
+def _copy(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in table.items()}
+
+
+def _plain(message: str) -> str:
+    return message.replace(" - at `$.", " - at `")

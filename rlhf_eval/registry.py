@@ -1,0 +1,118 @@
+"""The table of contents: plugin name to module path. Nothing is imported until it is used.
+
+Adding a plugin is one file, one line here, one test. From another package it needs no line: name its module,
+``--judge their.module``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from rlhf_eval.errors import UserError, nearest
+
+PLUGINS: Mapping[str, Mapping[str, str]] = {
+    "generator": {
+        "sample": "generators.sample",
+    },
+    "selection": {
+        "best_worst": "generators.best_worst",
+    },
+    "judge": {
+        "pairwise": "judges.pairwise",
+        "grade": "judges.grade",
+        "gold": "judges.gold",
+    },
+    "trainer": {},
+    "benchmark": {
+        "winrate": "rlhf_eval.benchmarks.winrate",
+    },
+    "format": {
+        "jsonl": "rlhf_eval.interop.jsonl",
+        "alpaca_eval": "rlhf_eval.interop.alpaca_eval",
+        "arena_hard": "rlhf_eval.interop.arena_hard",
+        "autoj": "rlhf_eval.interop.autoj",
+        "judge_bench": "rlhf_eval.interop.judge_bench",
+        "llmbar": "rlhf_eval.interop.llmbar",
+        "mt_bench": "rlhf_eval.interop.mt_bench",
+        "pandalm": "rlhf_eval.interop.pandalm",
+        "reward_bench": "rlhf_eval.interop.reward_bench",
+        "trl": "rlhf_eval.interop.trl",
+        "ultrafeedback": "rlhf_eval.interop.ultrafeedback",
+        "wildbench": "rlhf_eval.interop.wildbench",
+    },
+}
+"""Kind to name to module; the verbs ask for a kind and a name."""
+
+OFFERS: Mapping[str, tuple[str, ...]] = {
+    "generator": ("Config", "generate"),
+    "selection": ("Config", "select"),
+    "judge": ("Config", "ARITY", "judge"),
+    "trainer": ("Config", "train"),
+    "benchmark": ("Config", "score"),
+    "format": ("read",),
+}
+"""The names that a plugin of each kind must have."""
+
+PACKAGES = ("generators", "judges", "trainers", "dashboards")
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """The plugin module called ``name``, or at the dotted path ``name``.
+
+    Raises UserError on an unknown name, a module that cannot be imported, or one that lacks what its kind must offer.
+    """
+    known = PLUGINS[kind]
+    path = known.get(name, name)
+    if path == name and "." not in name.strip("."):
+        raise UserError(
+            f"there is no {kind} '{name}'.{nearest(name, known)} Or give the dotted path of your own module."
+        )
+    try:
+        module = import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name and (path == error.name or path.startswith(f"{error.name}.")):
+            raise UserError(f"the {kind} '{name}' cannot be imported: no module named '{error.name}'") from error
+        raise UserError(f"the {kind} '{name}' needs the package '{error.name}': {install_hint(error.name)}") from error
+    missing = [offer for offer in OFFERS[kind] if not hasattr(module, offer)]
+    if missing:
+        raise UserError(f"{path} is no {kind}: it lacks {' and '.join(missing)}")
+    return module
+
+
+def install_hint(package: str | None) -> str:
+    """The command that installs the extra which brings ``package``."""
+    extras = {
+        "torch": "train",
+        "transformers": "train",
+        "safetensors": "train",
+        "accelerate": "train",
+        "peft": "train",
+        "vllm": "vllm",
+        "ray": "ray",
+        "streamlit": "dashboard",
+        "altair": "dashboard",
+    }
+    extra = extras.get((package or "").partition(".")[0])
+    return f"pip install 'rlhf-eval[{extra}]'" if extra else f"pip install {package}"
+
+
+def check_packages() -> None:
+    """Make sure that the plugin packages are ours.
+
+    PyPI has other packages of such plain names; raises UserError naming the folder of one that shadows ours.
+    """
+    home = Path(__file__).resolve().parent.parent
+    for package in PACKAGES:
+        try:
+            module = import_module(package)
+        except ModuleNotFoundError:
+            raise UserError(f"the package '{package}' of rlhf-eval is missing; install rlhf-eval again") from None
+        places = [Path(place).resolve() for place in module.__path__]
+        if home not in (place.parent for place in places):
+            raise UserError(
+                f"the package '{package}' at {places[0]} shadows the one of rlhf-eval in {home}; "
+                f"remove it (pip uninstall {package}) or use a fresh environment"
+            )
