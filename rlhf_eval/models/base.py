@@ -1,0 +1,82 @@
+"""One request and one reply for every model, local or far: the contract of the inference door.
+
+A backend answers ``chat`` (text with optional log-probabilities) or ``score`` (one number a conversation), or both. It does
+one attempt and says how that failed; caching, retries, concurrency and money are the business of ``models.door``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rlhf_eval.records import Message, Sampling, Usage
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """``n`` samples of one conversation, numbered ``first_sample`` onwards.
+
+    Sample ``first_sample + k`` must not depend on ``n``: that is what lets 8 samples reuse the 4 already paid for.
+    """
+
+    messages: Conversation
+    sampling: Sampling = Sampling()
+    n: int = 1
+    first_sample: int = 0
+    top_logprobs: int = 0
+    """How many alternatives to return at each generated token; 0 asks for no log-probabilities."""
+    choices: tuple[str, ...] = ()
+    """If given, the reply must be one of these strings; a backend constrains decoding where it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token, its natural-log probability, and the likeliest alternatives (token, logprob)."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One sampled answer."""
+
+    text: str
+    finish_reason: str = "stop"
+    """``stop``, ``length`` or ``content_filter``, as the server says."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back: one choice a sample, in order, and what the call used."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage = Usage()
+    cached: int = 0
+    """How many of the choices were in the cache and cost nothing."""
+
+
+class Model(Protocol):
+    """Anything that answers; the door wraps one and is one."""
+
+    name: str
+    """What tables show: an alias or the spec that the user typed."""
+    id: str
+    """What the cache and record ids depend on: the spec with the revision of its weights or the endpoint's address."""
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Answer; raises RequestFailed for this request, ModelUnavailable for all of them."""
+        ...
+
+    async def score(self, conversations: Sequence[Conversation]) -> list[float]:
+        """One number a conversation (a reward), in order; raises like ``chat``."""
+        ...
+
+    async def close(self) -> None:
+        """Give back sockets and memory."""
+        ...

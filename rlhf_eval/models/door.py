@@ -1,0 +1,250 @@
+"""The one door to inference: cache, retries, adaptive concurrency, budget and accounts around any model.
+
+Every stage and plugin sees a ``Door`` and nothing else. A reply that was paid for is stored before it is returned, so a
+killed run repeats at most the requests in flight.
+
+    door = Door(open_model("sandbox:policy"), cache=cache)
+    reply = await door.chat(ChatRequest(messages=(Message("user", "hi"),), n=4))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import msgspec
+
+from rlhf_eval.errors import ModelUnavailable, RequestFailed
+from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Reply
+from rlhf_eval.models.limits import Budget, Limiter, Limits
+from rlhf_eval.models.prices import Prices
+from rlhf_eval.records import Usage, fingerprint
+
+PASSING = frozenset({"timeout", "connection", "rate_limit", "server", "malformed"})
+"""Failures that another attempt may cure."""
+
+_meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+class Cache(Protocol):
+    """Where replies are kept: ``store.cache.ResponseCache``, or anything like it."""
+
+    def get(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The stored values of those keys that are known."""
+        ...
+
+    def put(self, items: Mapping[str, bytes]) -> None:
+        """Keep the items; durable when it returns."""
+        ...
+
+
+@dataclass(slots=True)
+class Meter:
+    """What the calls made inside one ``metered`` block used."""
+
+    usage: Usage = field(default_factory=Usage)
+    calls: int = 0
+    cached: int = 0
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Count every call made inside this block, in this task and the tasks it starts."""
+    meter = Meter()
+    token = _meter.set(meter)
+    try:
+        yield meter
+    finally:
+        _meter.reset(token)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went through a door since it opened; read by the progress line."""
+
+    requests: int = 0
+    samples: int = 0
+    cached: int = 0
+    retried: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+
+
+class Door:
+    """A model behind cache, retries, concurrency and budget; itself a model."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        cache: Cache | None = None,
+        limits: Limits | None = None,
+        budget: Budget | None = None,
+        prices: Prices | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.name = model.name
+        self.id = model.id
+        self.limits = limits or Limits()
+        self.limiter = Limiter(self.limits)
+        self.traffic = Traffic()
+        self._model = model
+        self._cache = cache
+        self._budget = budget or Budget()
+        self._price = prices.of(model.id) if prices else None
+        self._jitter = random.Random(seed)
+        self._silent_since: float | None = None
+        self._mean_tokens = 0.0
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """The samples of ``request``: from the cache where they are, from the model where they are not."""
+        keys = [self._key("chat", request, index) for index in _indices(request)]
+        choices = {key: msgspec.json.decode(raw, type=Choice) for key, raw in self._recall(keys).items()}
+        parts = _missing(request, [key in choices for key in keys])
+        used = Usage()
+        for part in parts:
+            reply = await self._attempts(part)
+            used = used + reply.usage
+            start = part.first_sample - request.first_sample
+            new = dict(zip(keys[start : start + part.n], reply.choices, strict=True))
+            self._keep({key: msgspec.json.encode(choice) for key, choice in new.items()})
+            choices.update(new)
+        bought = sum(part.n for part in parts)
+        self._count(samples=request.n, cached=request.n - bought)
+        return Reply(choices=tuple(choices[key] for key in keys), usage=used, cached=request.n - bought)
+
+    async def score(self, conversations: Sequence[Conversation]) -> list[float]:
+        """One reward a conversation: from the cache where it is known, from the model where it is not."""
+        keys = [fingerprint("score", self.id, conversation) for conversation in conversations]
+        scores = {key: msgspec.json.decode(raw, type=float) for key, raw in self._recall(keys).items()}
+        unknown = {key: c for key, c in zip(keys, conversations, strict=True) if key not in scores}
+        if unknown:
+            async with self.limiter.slot(0.0):
+                fresh = await self._model.score(list(unknown.values()))
+            new = dict(zip(unknown, fresh, strict=True))
+            self._keep({key: msgspec.json.encode(score) for key, score in new.items()})
+            scores.update(new)
+        self._count(samples=len(keys), cached=len(keys) - len(unknown))
+        return [scores[key] for key in keys]
+
+    def price_of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Dollars for so many tokens; None where no price is known."""
+        if self._price is None:
+            return None
+        return self._price.cost(Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens))
+
+    async def close(self) -> None:
+        """Close the model behind."""
+        await self._model.close()
+
+    def _key(self, what: str, request: ChatRequest, index: int) -> str:
+        return fingerprint(
+            what, self.id, request.messages, request.sampling, request.top_logprobs, request.choices, index
+        )
+
+    def _recall(self, keys: Sequence[str]) -> dict[str, bytes]:
+        return self._cache.get(keys) if self._cache is not None else {}
+
+    def _keep(self, items: Mapping[str, bytes]) -> None:
+        if self._cache is not None:
+            self._cache.put(items)
+
+    def _count(self, *, samples: int, cached: int) -> None:
+        self.traffic.samples += samples
+        self.traffic.cached += cached
+        meter = _meter.get()
+        if meter is not None:
+            meter.calls += 1
+            meter.cached += cached
+
+    async def _attempts(self, request: ChatRequest) -> Reply:
+        """Ask until a reply comes, the failure is one that no repetition cures, or the retries are used up."""
+        for attempt in range(self.limits.retries + 1):
+            try:
+                return await self._once(request)
+            except RequestFailed as failure:
+                self._note(failure)
+                if failure.kind not in PASSING or attempt == self.limits.retries:
+                    raise
+                self.traffic.retried += 1
+                await asyncio.sleep(self._pause(attempt, failure))
+        raise AssertionError("unreachable")
+
+    async def _once(self, request: ChatRequest) -> Reply:
+        expected = _characters(request) / 3 + request.n * self._mean_tokens
+        longest = request.n * request.sampling.max_tokens
+        most = self._priced(Usage(prompt_tokens=_most_tokens(request), completion_tokens=longest))
+        async with self.limiter.slot(expected), self._budget.reserve(most) as book:
+            started = time.monotonic()
+            reply = await self._model.chat(request)
+            seconds = time.monotonic() - started
+            used = self._priced(replace(reply.usage, seconds=reply.usage.seconds or seconds))
+            book(used)
+        self._mean_tokens += 0.05 * (used.completion_tokens / request.n - self._mean_tokens)
+        self._silent_since = None
+        self.limiter.success(expected, used.prompt_tokens + used.completion_tokens)
+        self.traffic.requests += 1
+        self.traffic.usage = self.traffic.usage + used
+        meter = _meter.get()
+        if meter is not None:
+            meter.usage = meter.usage + used
+        return replace(reply, usage=used)
+
+    def _priced(self, usage: Usage) -> Usage:
+        if usage.cost or self._price is None:
+            return usage
+        return replace(usage, cost=self._price.cost(usage))
+
+    def _note(self, failure: RequestFailed) -> None:
+        counts = self.traffic.failures
+        counts[failure.kind] = counts.get(failure.kind, 0) + 1
+        if failure.kind in ("rate_limit", "timeout", "server"):
+            self.limiter.pushback(failure.retry_after)
+        if failure.kind != "connection":
+            return
+        # Counted from the first refused connection: a door that nobody used for an hour is not silent.
+        now = time.monotonic()
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        silence = now - self._silent_since
+        if silence > self.limits.patience:
+            raise ModelUnavailable(
+                f"{self.name} has not answered for {silence:.0f} s ({failure}); "
+                "start the server and run the same command again: it resumes"
+            ) from failure
+
+    def _pause(self, attempt: int, failure: RequestFailed) -> float:
+        if failure.retry_after is not None:
+            return failure.retry_after * (1 + 0.1 * self._jitter.random())
+        return float(min(30.0, 0.25 * 2**attempt) * (0.5 + self._jitter.random()))
+
+
+def _indices(request: ChatRequest) -> range:
+    return range(request.first_sample, request.first_sample + request.n)
+
+
+def _characters(request: ChatRequest) -> int:
+    return sum(len(message.content) for message in request.messages)
+
+
+def _most_tokens(request: ChatRequest) -> int:
+    """More tokens than a prompt can have: no tokenizer makes more than one of a byte, and a chat template adds a few."""
+    return sum(len(message.content.encode("utf-8", "replace")) + 16 for message in request.messages) + 16
+
+
+def _missing(request: ChatRequest, known: Sequence[bool]) -> list[ChatRequest]:
+    """The parts of ``request`` that must be bought: one request for each unbroken stretch of unknown samples."""
+    parts: list[ChatRequest] = []
+    start: int | None = None
+    for offset, have in enumerate([*known, True]):
+        if not have and start is None:
+            start = offset
+        elif have and start is not None:
+            parts.append(replace(request, first_sample=request.first_sample + start, n=offset - start))
+            start = None
+    return parts

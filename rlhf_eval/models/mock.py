@@ -1,0 +1,116 @@
+"""Deterministic models that need no weights and no network: for dry lines, tests and fault drills.
+
+    mock:writer          writes an answer whose words are drawn by hash and carry a planted ``quality=0.73``
+    mock:judge           answers [[A]] or [[B]] by the planted qualities, with log-probabilities
+    mock:echo            repeats the last message
+
+Options, after a question mark: ``latency`` (seconds a call), ``fail`` (share of prompts whose calls fail for good),
+``garble`` (share of unreadable verdicts), ``bias`` (log-odds for the first slot), ``sharpness`` (of the judge), ``seed``,
+``price`` (dollars per million tokens).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlhf_eval.errors import RequestFailed, UserError, nearest
+from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Reply, TokenLogprob
+from rlhf_eval.records import Usage, fingerprint
+
+KINDS = ("echo", "judge", "writer")
+_WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
+_QUALITY = re.compile(r"quality=([01]\.\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Options of a mock model."""
+
+    latency: float = 0.0
+    """Seconds that every call takes."""
+    fail: float = 0.0
+    """Share of conversations whose calls fail, always the same ones."""
+    garble: float = 0.0
+    """Share of verdicts that cannot be read."""
+    bias: float = 0.0
+    """Log-odds that the judge adds to the answer shown first."""
+    sharpness: float = 6.0
+    """Log-odds per unit of quality difference."""
+    seed: int = 0
+    """Draws another world."""
+    price: float = 0.0
+    """US dollars per million tokens."""
+
+
+class MockModel:
+    """A model whose every reply is a function of the request and the seed."""
+
+    def __init__(self, kind: str, *, name: str | None = None, config: Config | None = None) -> None:
+        if kind not in KINDS:
+            raise UserError(f"there is no mock '{kind}'.{nearest(kind, KINDS)}")
+        self.config = config or Config()
+        self.name = name or f"mock:{kind}"
+        self.id = f"mock:{kind}#{fingerprint(self.config)[:8]}"
+        self._kind = kind
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Answer by hash."""
+        if self.config.latency:
+            await asyncio.sleep(self.config.latency)
+        if self._draw(request, -1) < self.config.fail:
+            raise RequestFailed("bad_request", "the mock refuses this conversation, as it was told to")
+        choices = tuple(self._answer(request, request.first_sample + k) for k in range(request.n))
+        prompt_tokens = sum(len(m.content.split()) for m in request.messages)
+        completion_tokens = sum(len(choice.text.split()) for choice in choices)
+        cost = (prompt_tokens + completion_tokens) * self.config.price / 1e6
+        return Reply(
+            choices=choices,
+            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, cost=cost),
+        )
+
+    async def score(self, conversations: Sequence[Conversation]) -> list[float]:
+        """The planted quality of the last message, or a hash where there is none."""
+        if self.config.latency:
+            await asyncio.sleep(self.config.latency)
+        return [_quality(c[-1].content, fallback=_uniform(self.config.seed, c)) for c in conversations]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def _draw(self, request: ChatRequest, index: int) -> float:
+        return _uniform(self.config.seed, request.messages, request.sampling.seed, index)
+
+    def _answer(self, request: ChatRequest, index: int) -> Choice:
+        if self._kind == "echo":
+            return Choice(text=request.messages[-1].content)
+        u = self._draw(request, index)
+        if self._kind == "judge":
+            return self._verdict(request, u)
+        length = 3 + int(u * 1e4) % 20
+        words = " ".join(_WORDS[int(u * 8 ** (k % 5 + 1)) % 8] for k in range(length))
+        return Choice(text=f"{words} quality={u:.4f}")
+
+    def _verdict(self, request: ChatRequest, u: float) -> Choice:
+        if u < self.config.garble:
+            return Choice(text="Both answers have their merits.")
+        shown = request.messages[-1].content
+        first, _, second = shown.partition("\n\nAnswer B:\n")
+        odds = self.config.sharpness * (_quality(first, fallback=0.5) - _quality(second, fallback=0.5))
+        p = 1 / (1 + math.exp(-(odds + self.config.bias)))
+        letter = "A" if p >= 0.5 else "B"
+        pa, pb = math.log(max(p, 1e-12)), math.log(max(1 - p, 1e-12))
+        token = TokenLogprob(letter, max(pa, pb), (("A", pa), ("B", pb)))
+        return Choice(text=f"[[{letter}]]", logprobs=(TokenLogprob("[[", 0.0), token, TokenLogprob("]]", 0.0)))
+
+
+def _uniform(*parts: object) -> float:
+    return int(fingerprint(*parts)[:13], 16) / 16**13
+
+
+def _quality(text: str, *, fallback: float) -> float:
+    found = _QUALITY.findall(text)
+    return float(found[-1]) if found else fallback
