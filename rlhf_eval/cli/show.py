@@ -1,0 +1,298 @@
+"""What the user sees: plain tables on standard output, or JSON lines for programs.
+
+Every finished command prints its result, where it lies, and the next command to type.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rlhf_eval.records import Estimate, Run, to_row
+from rlhf_eval.stages.drive import Tally
+from rlhf_eval.store.cache import CacheStats
+from rlhf_eval.store.runs import Store
+from rlhf_eval.verbs.compare import Comparison
+from rlhf_eval.verbs.doctor import Check
+from rlhf_eval.verbs.evaluate import EvaluateResult
+from rlhf_eval.verbs.flow import FlowResult
+from rlhf_eval.verbs.leaderboard import Board
+from rlhf_eval.verbs.load import LoadResult
+from rlhf_eval.verbs.pairs import PairsResult
+from rlhf_eval.verbs.recipe import Step
+from rlhf_eval.verbs.session import Session
+
+RATES = ("win_rate", "flip_rate", "first_slot_share")
+FEW = 30
+"""Prompts below which a number is shown with a warning."""
+
+
+def step(step: Step, session: Session, *, as_json: bool) -> None:
+    """One finished verb."""
+    result = step.result
+    if as_json:
+        _emit(_step_json(step, session))
+        return
+    run = result.run
+    if session.options.dry_run and isinstance(result, FlowResult | EvaluateResult):
+        print(f"\n{step.verb}, dry run: nothing was asked and nothing was stored")
+        print(forecast(session))
+        return
+    print(f"\n{step.verb}: {_headline(result, session)}")
+    if isinstance(result, EvaluateResult):
+        print(estimates(result.estimates))
+    if isinstance(result, LoadResult):
+        for warning in result.warnings:
+            print(f"  warning: {warning}", file=sys.stderr)
+    if isinstance(result, FlowResult | PairsResult):
+        for reason, count in result.tally.reasons.most_common(5):
+            print(f"  {count} {reason}")
+    for problem in session.store.problems:
+        print(f"  warning: {problem}", file=sys.stderr)
+    print(f"  results: {session.store.folder(run.id)}")
+    print(f"  next:    {_next(step, session)}")
+
+
+def boards(found: Sequence[Board], session: Session, *, as_json: bool) -> None:
+    """Leaderboards: one table a judge and baseline."""
+    if as_json:
+        for board in found:
+            for estimate in board.rows:
+                _emit({"event": "estimate", **to_row(estimate)})
+        return
+    for board in found:
+        print(f"\nwin rate against {board.baseline}, judge {board.judge}")
+        rows = [
+            [
+                str(e.settings["model"]),
+                _percent(e),
+                f"{100 * e.settings['se']:.2f}",
+                f"{e.n:,}",
+                f"{e.settings['wins']}/{e.settings['ties']}/{e.settings['losses']}",
+                f"{e.failed + e.settings['unreadable']}",
+                "few prompts" if e.n < FEW else "",
+            ]
+            for e in board.rows
+        ]
+        print(table(["model", "win rate, 95 % interval", "SE", "n", "won/tied/lost", "failed", ""], rows))
+    best = found[0].rows
+    if len(best) > 1:
+        names = [str(row.settings["model"]) for row in best[:2]]
+        print(f"\n  next:    rlhf-eval compare {names[0]} {names[1]}{_store_flag(session)}")
+
+
+def comparisons(found: Sequence[Comparison], session: Session, *, as_json: bool) -> None:
+    """Paired comparisons, one a judge."""
+    for c in found:
+        e = c.estimate
+        if as_json:
+            extra = {"better": c.better, "worse": c.worse, "equal": c.equal, "p_value": c.p_value, "needed": c.needed}
+            _emit({"event": "comparison", **to_row(e), **extra})
+            continue
+        a, b = e.settings["model"], e.settings["baseline"]
+        verdict = f"{a} is better" if e.low > 0 else f"{b} is better" if e.high < 0 else "not separable"
+        print(f"\n{a} minus {b}, {c.via}, judge {c.judge}")
+        print(
+            f"  {100 * e.value:+.1f} points  95 % {100 * e.low:+.1f} to {100 * e.high:+.1f}  p = {c.p_value:.3g}  n = {e.n}"
+        )
+        print(f"  better on {c.better} prompts, worse on {c.worse}, equal on {c.equal}: {verdict}")
+        if verdict == "not separable" and c.needed:
+            print(f"  a difference of this size needs about {c.needed:,} prompts to show (80 % power)")
+    if not as_json:
+        print(f"\n  next:    rlhf-eval leaderboard{_store_flag(session)}")
+
+
+def runs(found: Sequence[Run], store: Store, *, as_json: bool) -> None:
+    """The runs of the store."""
+    if as_json:
+        for run_ in found:
+            _emit({"event": "run", **to_row(run_)})
+        return
+    rows = [[r.id, r.status, _counts(r), f"${r.usage.cost:.4f}" if r.usage.cost else "", r.message[:60]] for r in found]
+    print(table(["run", "status", "counts", "cost", "message"], rows) if rows else f"{store.path} holds no runs yet")
+    for problem in store.problems:
+        print(f"  warning: {problem}", file=sys.stderr)
+
+
+def run(found: Run, store: Store, *, as_json: bool) -> None:
+    """One run, whole."""
+    if as_json:
+        _emit({"event": "run", **to_row(found)})
+        return
+    from rlhf_eval.config import write_yaml
+
+    print(write_yaml(to_row(found)).rstrip())
+    shown = store.read(Estimate, run=found.id)
+    if shown:
+        print(estimates(shown))
+    print(f"  results: {store.folder(found.id)}")
+
+
+def status(found: Run, *, as_json: bool) -> None:
+    """How far a run is: its last heartbeat."""
+    if as_json:
+        _emit({"event": "status", **to_row(found)})
+        return
+    done = sum(found.counts.get(name, 0) for name in ("done", "failed", "skipped"))
+    total = found.counts.get("total", 0)
+    share = f"{done:,} of {total:,} prompts" if total else _counts(found) or "nothing counted yet"
+    tokens = found.usage.prompt_tokens + found.usage.completion_tokens
+    print(f"{found.id}  {found.status}: {share}, {found.counts.get('failed', 0)} failed")
+    print(f"  {tokens:,} tokens, ${found.usage.cost:.4f}; last heard of {found.updated}")
+    if found.message:
+        print(f"  {found.message}")
+
+
+def cache(stats: CacheStats, session: Session, *, as_json: bool) -> None:
+    """What the response cache holds."""
+    if as_json:
+        _emit({"event": "cache", **to_row(stats)})
+        return
+    for name, value in to_row(stats).items():
+        print(f"  {name}: {value:,}" if isinstance(value, int) else f"  {name}: {value}")
+    print(f"  file: {session.store.cache_path}")
+
+
+def checks(found: Sequence[Check], *, as_json: bool) -> None:
+    """What the doctor saw."""
+    marks = {True: "ok", False: "BAD", None: "-"}
+    for check in found:
+        if as_json:
+            _emit({"event": "check", "name": check.name, "good": check.good, "words": check.words})
+        else:
+            print(f"{marks[check.good]:>4}  {check.name}: {check.words}")
+
+
+def estimates(found: Sequence[Estimate]) -> str:
+    """Estimates as a table: value, interval, n, failures."""
+    rows = [
+        [
+            f"  {_label(e)}",
+            _percent(e) if e.name in RATES else f"{e.value:+.3f}  [{e.low:+.3f}, {e.high:+.3f}]",
+            f"n={e.n}",
+            f"{e.failed} failed, {e.settings.get('unreadable', 0)} unreadable" if e.name in RATES else "",
+            "few prompts" if e.n < FEW else "",
+        ]
+        for e in found
+    ]
+    return table([], rows)
+
+
+def forecast(session: Session) -> str:
+    """What a dry run has counted, a line a model."""
+    rows = []
+    for spec, rehearsal in session.rehearsals.items():
+        seen, door = rehearsal.forecast, session.doors[spec]
+        about = "" if seen.exact else "about "
+        low, high = (door.price_of(seen.prompt_tokens, tokens) for tokens in (seen.least, seen.most))
+        rows.append(
+            [
+                f"  {rehearsal.name}",
+                f"{seen.requests:,} requests",
+                f"{seen.samples:,} samples",
+                f"{door.traffic.cached:,} cached",
+                f"{about}{seen.prompt_tokens:,} tokens in",
+                f"{seen.least:,} to {seen.most:,} tokens out",
+                f"${low:.4f} to ${high:.4f}" if low is not None and high is not None else "no price known",
+            ]
+        )
+    return table([], rows)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell."""
+    everything = [*([header] if header else []), *rows]
+    widths = [max(len(row[i]) for row in everything) for i in range(len(everything[0]))] if everything else []
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything
+    ]
+    if header:
+        lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _headline(result: Any, session: Session) -> str:
+    if isinstance(result, LoadResult):
+        again = " (already loaded)" if result.resumed else ""
+        return ", ".join(f"{n:,} {name}" for name, n in result.run.counts.items()) + again
+    if isinstance(result, PairsResult):
+        again = " (already made)" if result.resumed else ""
+        return f"{len(result.pairs):,} pairs from {result.tally.total:,} prompts{again}"
+    flow = result.flow if isinstance(result, EvaluateResult) else result
+    return _account(flow.tally) + _resumed(flow) + _spent(flow.run, session)
+
+
+def _account(tally: Tally) -> str:
+    parts = [f"{tally.status[name]:,} {name}" for name in ("done", "failed", "skipped") if tally.status[name]]
+    return f"{tally.total:,} prompts: {', '.join(parts) or 'nothing to do'}"
+
+
+def _resumed(flow: FlowResult) -> str:
+    if flow.resumed == flow.tally.total:
+        return " (finished earlier; --fresh does it again)"
+    return f" (resumed: {flow.resumed:,} were finished earlier)" if flow.resumed else ""
+
+
+def _spent(run_: Run, session: Session) -> str:
+    cached = sum(door.traffic.cached for door in session.doors.values())
+    tokens = run_.usage.prompt_tokens + run_.usage.completion_tokens
+    return f"; {tokens:,} tokens, ${run_.usage.cost:.4f}" + (f", {cached:,} replies from the cache" if cached else "")
+
+
+def _next(step: Step, session: Session) -> str:
+    store, run_id = _store_flag(session), step.result.run.id[-8:]
+    commands = {
+        "load": f"rlhf-eval generate --prompts {run_id} --model SPEC{store}",
+        "generate": f"rlhf-eval judge --completions {run_id} --judge-model SPEC{store}",
+        "judge": f"rlhf-eval pairs --judgments {run_id}{store}",
+        "pairs": f"rlhf-eval evaluate winrate --model best=run:{run_id} --baseline SPEC --judge-model SPEC{store}",
+        "evaluate": f"rlhf-eval leaderboard{store}",
+    }
+    if step.verb == "load" and "judgments" in step.result.run.counts:
+        return f"rlhf-eval leaderboard{store}"
+    return commands[step.verb]
+
+
+def _step_json(step: Step, session: Session) -> dict[str, Any]:
+    result = step.result
+    fields: dict[str, Any] = {
+        "event": "done",
+        "verb": step.verb,
+        "run": result.run.id,
+        "folder": str(session.store.folder(result.run.id)),
+        "counts": dict(result.run.counts),
+        "usage": to_row(result.run.usage),
+    }
+    if isinstance(result, EvaluateResult):
+        fields["estimates"] = [to_row(e) for e in result.estimates]
+    if isinstance(result, LoadResult):
+        fields["warnings"] = list(result.warnings)
+    return fields
+
+
+def _label(e: Estimate) -> str:
+    names = {
+        "win_rate": f"win rate of {e.settings.get('model')} against {e.settings.get('baseline')}",
+        "flip_rate": "verdicts that flip when the order is swapped",
+        "first_slot_share": "share of the answer shown first",
+    }
+    return names.get(e.name, e.name)
+
+
+def _percent(e: Estimate) -> str:
+    return f"{100 * e.value:5.1f} %  [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+
+
+def _counts(run_: Run) -> str:
+    return " ".join(f"{name}={count:,}" for name, count in run_.counts.items())
+
+
+def _store_flag(session: Session) -> str:
+    path = str(session.options.store)
+    return "" if path == "rlhf-eval-store" else f" --store {path}"
+
+
+def _emit(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False), flush=True)

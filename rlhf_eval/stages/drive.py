@@ -1,0 +1,171 @@
+"""Work on many items at once, stop cleanly, account for every one.
+
+One continuous pool: a new item starts the moment another ends, no batch waits for its slowest member, and memory holds
+only the items in flight. A fatal error or Ctrl-C stops the feed, lets what is in flight finish for a few seconds, and then
+says what stopped it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from rlhf_eval.errors import Interrupted, RlhfEvalError, TooManyFailures
+from rlhf_eval.records import Outcome, Record
+
+T = TypeVar("T")
+
+GRACE = 4.0
+"""Seconds that requests in flight are given after Ctrl-C or a fatal error."""
+
+
+class Sink(Protocol):
+    """Where a stage writes: a run of the store, or a list in a test."""
+
+    def ids(self, table: str) -> set[str]:
+        """Ids that are already written."""
+        ...
+
+    def append(self, table: str, record: Record) -> None:
+        """Write one record; durable when it returns."""
+        ...
+
+
+class Halt(Protocol):
+    """Something that can refuse all further requests: the budget."""
+
+    def halt(self, reason: RlhfEvalError) -> None:
+        """Refuse from now on."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """The account of a stage: done, failed and skipped sum to the items that went in."""
+
+    total: int = 0
+    status: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one item."""
+        self.status[outcome.status] += 1
+        if outcome.reason:
+            self.reasons[f"{outcome.status}: {outcome.reason[:120]}"] += 1
+
+    @property
+    def ended(self) -> int:
+        """Items that have an outcome."""
+        return self.status.total()
+
+    def counts(self) -> dict[str, int]:
+        """Plain numbers for the run's record."""
+        return {"total": self.total, **{name: self.status[name] for name in ("done", "failed", "skipped")}}
+
+
+async def drive(
+    items: Iterable[T],
+    work: Callable[[T], Awaitable[Outcome]],
+    *,
+    tally: Tally,
+    halt: Halt,
+    width: int,
+    max_errors: int | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> Tally:
+    """Do ``work`` on every item, ``width`` at a time.
+
+    Raises what stopped it: Interrupted, TooManyFailures, or a fatal error of the work (BudgetExceeded, ModelUnavailable).
+    """
+    feed = iter(items)
+    running: set[asyncio.Task[Outcome]] = set()
+    stop: RlhfEvalError | None = None
+    with _on_interrupt(halt) as interrupted:
+        try:
+            while stop is None and (_fill(running, feed, work, width) or running):
+                done, running = await asyncio.wait(running, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
+                stop = _collect(done, tally, max_errors)
+                if interrupted.is_set():
+                    stop = Interrupted("interrupted")
+                progress()
+        except BaseException:  # a crash, or a second Ctrl-C: no task may outlive the run that it writes into
+            await _cancel(running)
+            raise
+        if stop is not None:
+            halt.halt(stop)
+            await _drain(running, tally)
+            raise stop
+    return tally
+
+
+def _fill(
+    running: set[asyncio.Task[Outcome]], feed: Iterator[T], work: Callable[[T], Awaitable[Outcome]], width: int
+) -> bool:
+    started = False
+    while len(running) < width:
+        try:
+            item = next(feed)
+        except StopIteration:
+            break
+        running.add(asyncio.ensure_future(work(item)))
+        started = True
+    return started
+
+
+def _collect(done: set[asyncio.Task[Outcome]], tally: Tally, max_errors: int | None) -> RlhfEvalError | None:
+    """Count what ended; the error that must stop the run, if there is one."""
+    stop: RlhfEvalError | None = None
+    for task in done:
+        try:
+            tally.add(task.result())
+        except RlhfEvalError as error:
+            stop = stop or error
+    failed = tally.status["failed"]
+    if stop is None and max_errors is not None and failed > max_errors:
+        worst = ", ".join(f"{reason} ({n})" for reason, n in tally.reasons.most_common(3))
+        stop = TooManyFailures(f"{failed} items failed, more than --max-errors {max_errors}: {worst}")
+    return stop
+
+
+async def _drain(running: set[asyncio.Task[Outcome]], tally: Tally) -> None:
+    if not running:
+        return
+    done, late = await asyncio.wait(running, timeout=GRACE)
+    await _cancel(late)
+    for task in done:
+        if task.exception() is None:
+            tally.add(task.result())
+
+
+async def _cancel(tasks: set[asyncio.Task[Outcome]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def _on_interrupt(halt: Halt) -> Iterator[asyncio.Event]:
+    """Turn the first Ctrl-C into an event; the second one ends the program as usual."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    def stop() -> None:
+        event.set()
+        halt.halt(Interrupted("interrupted"))
+        loop.remove_signal_handler(signal.SIGINT)
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, stop)
+    except (NotImplementedError, RuntimeError, ValueError):
+        # Only the main thread of a Unix process can catch the signal; elsewhere Ctrl-C keeps its usual meaning.
+        yield event
+        return
+    try:
+        yield event
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

@@ -1,0 +1,302 @@
+"""The verbs ``generate`` and ``judge``, and both as one flow: a prompt is judged as soon as its completions exist.
+
+rlhf-eval generate --model sandbox:policy -n 8
+rlhf-eval judge --judge pairwise --model sandbox:judge
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from rlhf_eval.config import as_settings
+from rlhf_eval.errors import UserError
+from rlhf_eval.models.base import Model
+from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Record, Run, Usage, fingerprint
+from rlhf_eval.stages.drive import Tally, drive
+from rlhf_eval.stages.flow import Generation, Judging, walk
+from rlhf_eval.stages.generate import Writer
+from rlhf_eval.stages.judge import Call, Design, Instrument, balanced_sides, calls, matches
+from rlhf_eval.stages.progress import Progress
+from rlhf_eval.store.writer import RunWriter
+from rlhf_eval.verbs.load import load
+from rlhf_eval.verbs.session import ScratchRun, Session, split_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateSettings:
+    """What to generate from."""
+
+    prompts: str = "latest"
+    """A run that holds prompts, or a file of them."""
+    generator: str = "sample"
+    """The plugin that asks."""
+    model: tuple[str, ...] | str = ()
+    """One or more models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSettings:
+    """What to judge, and how."""
+
+    completions: str = "latest"
+    """A run that holds completions."""
+    judge: str = "pairwise"
+    """The plugin that asks."""
+    judge_model: str = ""
+    """The model behind the judge; judges by program need none."""
+    matches: str = "all"
+    """Which completions meet: all, first, ring:K."""
+    orders: Literal["both", "one"] = "both"
+    """Both orders of each comparison, or one with balanced sides."""
+    repeats: int = 1
+    """How often each question is put."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowResult:
+    """A run with its account; ``resumed`` counts the prompts that an earlier process had finished."""
+
+    run: Run
+    tally: Tally
+    resumed: int
+
+
+@dataclass(slots=True)
+class Ledger:
+    """A run being written, with what its own records cost: two runs of one flow share doors, not bills."""
+
+    writer: RunWriter | ScratchRun
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def run(self) -> Run:
+        """The run as it stands."""
+        return self.writer.run
+
+    def ids(self, table: str) -> set[str]:
+        """Ids that are already stored."""
+        return self.writer.ids(table)
+
+    def append(self, table: str, record: Record) -> None:
+        """Store a record and book what it cost."""
+        self.writer.append(table, record)
+        if isinstance(record, Completion | Judgment):
+            self.usage = self.usage + record.usage
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A judge with the design of its questions and their resolved settings."""
+
+    instrument: Instrument
+    design: Design
+    settings: dict[str, Any]
+
+
+def open_writer(session: Session, table: Mapping[str, Any]) -> tuple[GenerateSettings, Writer, dict[str, Any]]:
+    """The generator that a table names, with its doors, and its resolved settings."""
+    settings, plugin, config = split_settings(table, "generate", GenerateSettings, "generator", "generator")
+    specs = (settings.model,) if isinstance(settings.model, str) else settings.model
+    if not specs:
+        raise UserError(
+            "generate needs a model: --model sandbox:policy, or --model openai:NAME@http://localhost:8000/v1"
+        )
+    doors = [session.door(spec) for spec in specs]
+    resolved = {
+        "generator": settings.generator,
+        "model": [door.id for door in doors],
+        "names": [door.name for door in doors],
+        **as_settings(config),
+    }
+    return settings, Writer(generate=plugin.generate, config=config, models=doors), resolved
+
+
+def open_judge(session: Session, table: Mapping[str, Any]) -> tuple[JudgeSettings, Bench]:
+    """The judge that a table names, with its door and its identity."""
+    settings, plugin, config = split_settings(table, "judge", JudgeSettings, "judge", "judge")
+    needs_model = getattr(plugin, "NEEDS_MODEL", True)
+    if needs_model and not settings.judge_model:
+        raise UserError(f"the judge '{settings.judge}' needs a model: --judge-model sandbox:judge, for instance")
+    model = session.door(settings.judge_model) if needs_model else None
+    try:
+        design = Design(matches=settings.matches, orders=settings.orders, repeats=settings.repeats)
+    except ValueError as error:
+        raise UserError(f"judge: {error}") from error
+    name = judge_name(settings.judge, plugin, config, model)
+    instrument = Instrument(judge=plugin.judge, config=config, model=model, arity=plugin.ARITY, name=name)
+    resolved = {"judge": name, **as_settings(design), **as_settings(config)}
+    return settings, Bench(instrument, design, resolved)
+
+
+def judge_name(name: str, plugin: ModuleType, config: Any, model: Model | None) -> str:
+    """Identity of a judge: what it is called and a hash of everything that its verdicts depend on."""
+    package, _, stem = plugin.__name__.rpartition(".")
+    beside = files(package).iterdir() if package else ()
+    templates = sorted(
+        (f.name, f.read_text("utf-8")) for f in beside if f.name.startswith(stem) and f.name.endswith("txt")
+    )
+    parts = (as_settings(config), templates, getattr(plugin, "VERSION", 1), model.id if model else "")
+    asked = f"{name}/{model.name}" if model else name
+    return f"{asked}#{fingerprint(*parts)[:8]}"
+
+
+async def generate(session: Session, table: Mapping[str, Any]) -> FlowResult:
+    """Draw completions for every prompt of a run or file."""
+    settings, writer, config = open_writer(session, table)
+    source = prompt_source(session, settings.prompts)
+    prompts = session.prompts(source)
+    with session.begin("generate", config, {"prompts": source.id}) as run:
+        ledger = Ledger(run)
+        generation = generation_into(session, writer, ledger)
+        return await follow(session, "generate", prompts, [ledger], generations=[generation])
+
+
+async def judge(session: Session, table: Mapping[str, Any]) -> FlowResult:
+    """Judge the completions of a run."""
+    settings, bench = open_judge(session, table)
+    source = session.find(settings.completions, verbs=("generate", "load"))
+    prompts = session.prompts(source)
+    answers = completions_of(session, source)
+    if not answers:
+        raise UserError(f"run {source.id} holds no completions; run 'rlhf-eval generate --prompts {source.id}' first")
+    with session.begin("judge", bench.settings, {"completions": source.id}) as run:
+        ledger = Ledger(run)
+        judging = judging_into(bench, ledger, prompts, session.options.seed)
+        return await follow(session, "judge", prompts, [ledger], judgings=[judging], answers=answers)
+
+
+async def generate_and_judge(
+    session: Session, generate_table: Mapping[str, Any], judge_table: Mapping[str, Any]
+) -> tuple[FlowResult, FlowResult]:
+    """Both verbs at once, into the two runs that they would have made one after the other."""
+    settings, writer, config = open_writer(session, generate_table)
+    _, bench = open_judge(session, judge_table)
+    source = prompt_source(session, settings.prompts)
+    prompts = session.prompts(source)
+    with ExitStack() as stack:
+        first = session.begin("generate", config, {"prompts": source.id})
+        stack.enter_context(first)
+        run = Ledger(first)
+        second = session.begin("judge", bench.settings, {"completions": run.run.id})
+        stack.enter_context(second)
+        judged = Ledger(second)
+        generation = generation_into(session, writer, run)
+        judging = judging_into(bench, judged, prompts, session.options.seed)
+        result = await follow(
+            session, "generate+judge", prompts, [run, judged], generations=[generation], judgings=[judging]
+        )
+        written = FlowResult(run.run, account(session, run.run, len(prompts)), result.resumed)
+        return written, FlowResult(judged.run, result.tally, result.resumed)
+
+
+async def follow(
+    session: Session,
+    label: str,
+    prompts: Sequence[Prompt],
+    ledgers: Sequence[Ledger],
+    *,
+    generations: Sequence[Generation] = (),
+    judgings: Sequence[Judging] = (),
+    answers: Mapping[str, list[Completion]] | None = None,
+    conclude: Callable[[], None] = lambda: None,
+) -> FlowResult:
+    """Walk every prompt down the line into the open runs; the account is that of the last run.
+
+    ``conclude`` runs after the last prompt and before the runs are sealed.
+    """
+    last = ledgers[-1]
+    if last.run.status == "done" and not (session.options.retry_failed and last.run.counts.get("failed")):
+        tally = account(session, last.run, len(prompts))
+        return FlowResult(last.run, tally, tally.ended)
+    earlier = {o.prompt_id: o for o in session.read(Outcome, last.run) if o.status != "failed"}
+    tally = Tally(total=len(prompts))
+    for outcome in earlier.values():
+        tally.add(outcome)
+    doors = list(session.doors.values())
+    progress = Progress(label, tally, doors, quiet=session.options.quiet, resumed=len(earlier))
+
+    def beat() -> None:
+        progress()
+        for ledger in ledgers:
+            ledger.writer.heartbeat(tally.counts(), ledger.usage)
+
+    async def work(prompt: Prompt) -> Outcome:
+        return await walk(prompt, generations, judgings, answers or {})
+
+    try:
+        await drive(
+            (prompt for prompt in prompts if prompt.id not in earlier),
+            work,
+            tally=tally,
+            halt=session.budget,
+            width=2 * session.options.concurrency,
+            max_errors=session.options.max_errors,
+            progress=beat,
+        )
+    finally:
+        progress.close()
+    if tally.ended != tally.total:
+        raise AssertionError(f"{tally.total} prompts went in and {tally.ended} have an outcome")
+    if not session.options.dry_run:
+        conclude()
+    for ledger in ledgers:
+        ledger.writer.finish("done", tally.counts(), ledger.usage)
+    return FlowResult(last.run, tally, len(earlier))
+
+
+def generation_into(session: Session, writer: Writer, run: Ledger, *, own_account: bool = True) -> Generation:
+    """A generation that stores into ``run`` and skips what an earlier process finished there."""
+    known = run.ids("completions")
+    finished: dict[str, list[Completion]] = {}
+    if own_account and known:
+        stored = completions_of(session, run.run)
+        ended = (o.prompt_id for o in session.read(Outcome, run.run) if o.status == "done")
+        finished = {prompt_id: stored.get(prompt_id, []) for prompt_id in ended}
+    return Generation(writer=writer, sink=run, known=known, finished=finished, own_account=own_account)
+
+
+def judging_into(bench: Bench, run: Ledger, prompts: Sequence[Prompt], seed: int) -> Judging:
+    """A judging that stores into ``run``, with the sides of one-order designs balanced over the prompts."""
+    instrument, design = bench.instrument, bench.design
+    swapped = balanced_sides((p.id for p in prompts), seed)
+
+    def plan(prompt: Prompt, completions: Sequence[Completion]) -> list[Call]:
+        return calls(matches(completions, instrument.arity, design.matches), design, swapped[prompt.id])
+
+    return Judging(instrument=instrument, plan=plan, sink=run, known=run.ids("judgments"))
+
+
+def account(session: Session, run: Run, total: int) -> Tally:
+    """The account of a run that has ended, from its stored outcomes."""
+    best: dict[str, Outcome] = {}
+    for outcome in session.read(Outcome, run):
+        if outcome.prompt_id not in best or outcome.status == "done":
+            best[outcome.prompt_id] = outcome
+    tally = Tally(total=total)
+    for outcome in best.values():
+        tally.add(outcome)
+    return tally
+
+
+def prompt_source(session: Session, ref: str) -> Run:
+    """The run that holds the prompts; a path is loaded first."""
+    if Path(ref).is_file():
+        return load(session, {"source": "jsonl", "path": ref}).run
+    return session.find(ref, verbs=("load",))
+
+
+def completions_of(session: Session, run: Run) -> dict[str, list[Completion]]:
+    """Prompt to its completions of one run, by model and sample."""
+    groups: dict[str, list[Completion]] = {}
+    for completion in session.read(Completion, run):
+        if completion.error is None:
+            groups.setdefault(completion.prompt_id, []).append(completion)
+    for group in groups.values():
+        group.sort(key=lambda c: (c.model, c.sample, c.id))
+    return groups

@@ -1,0 +1,237 @@
+"""What every verb works with: the store, the open doors, the seed and the limits of one command."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self, TypeVar
+
+from rlhf_eval import registry
+from rlhf_eval.config import build
+from rlhf_eval.errors import UserError, nearest
+from rlhf_eval.models import open_model
+from rlhf_eval.models.base import Model
+from rlhf_eval.models.door import Cache, Door
+from rlhf_eval.models.limits import Budget, Limits
+from rlhf_eval.models.prices import Prices
+from rlhf_eval.models.rehearsal import ReadOnly, Rehearsal
+from rlhf_eval.records import TABLES, Prompt, R, Record, Run, Status, Usage
+from rlhf_eval.store.cache import ResponseCache
+from rlhf_eval.store.runs import Store
+from rlhf_eval.store.tables import id_of
+from rlhf_eval.store.writer import RunWriter
+
+S = TypeVar("S")
+
+VERSIONED = ("rlhf-eval", "torch", "transformers", "vllm", "openai", "numpy", "scipy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The flags that every verb shares."""
+
+    store: Path = Path("rlhf-eval-store")
+    seed: int = 0
+    limit: int | None = None
+    fresh: bool = False
+    retry_failed: bool = False
+    dry_run: bool = False
+    quiet: bool = False
+    use_cache: bool = True
+    concurrency: int = 64
+    rpm: float = 0.0
+    tpm: float = 0.0
+    max_cost: float | None = None
+    max_tokens: int | None = None
+    max_errors: int | None = None
+    prices: Path | None = None
+
+
+@dataclass(slots=True)
+class ScratchRun:
+    """What a dry run writes into: knows what an earlier run holds, and keeps nothing."""
+
+    run: Run
+    store: Store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def ids(self, table: str) -> set[str]:
+        """Ids that the earlier run has stored."""
+        return {id_of(record) for record in self.store.read(TABLES[table], run=self.run.id)} if self.run.id else set()
+
+    def append(self, table: str, record: Record) -> None:
+        """Keep nothing."""
+
+    def heartbeat(self, counts: Mapping[str, int], usage: Usage) -> None:
+        """Report nothing."""
+
+    def finish(self, status: Status, counts: Mapping[str, int], usage: Usage, message: str = "") -> Run:
+        """Seal nothing."""
+        return self.run
+
+
+@dataclass
+class Session:
+    """One command's view of the world; doors open when first asked for and close with the session."""
+
+    options: Options
+    doors: dict[str, Door] = field(default_factory=dict)
+    rehearsals: dict[str, Rehearsal] = field(default_factory=dict)
+    """In a dry run, what stands in for each model."""
+
+    @cached_property
+    def store(self) -> Store:
+        """The store on disk."""
+        return Store(self.options.store)
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What this command may spend, over all its doors; a dry run spends nothing."""
+        if self.options.dry_run:
+            return Budget()
+        return Budget(self.options.max_cost, self.options.max_tokens)
+
+    @cached_property
+    def cache(self) -> ResponseCache | None:
+        """Replies that were paid for, shared by all runs of the store."""
+        return ResponseCache(self.store.cache_path) if self.options.use_cache else None
+
+    def door(self, spec: str) -> Door:
+        """The door to a model, opened once; raises UserError where the spec or the model is wrong."""
+        if spec not in self.doors:
+            model: Model = open_model(spec)
+            cache: Cache | None = self.cache
+            limits = Limits(concurrency=self.options.concurrency, rpm=self.options.rpm, tpm=self.options.tpm)
+            if self.options.dry_run:
+                self.rehearsals[spec] = model = Rehearsal(model)
+                limits = Limits(concurrency=self.options.concurrency)
+                cache = ReadOnly(cache) if cache is not None else None
+            self.doors[spec] = Door(
+                model,
+                cache=cache,
+                limits=limits,
+                budget=self.budget,
+                prices=Prices.load(self.options.prices),
+                seed=self.options.seed,
+            )
+        return self.doors[spec]
+
+    async def close(self) -> None:
+        """Close every door and the cache."""
+        for door in self.doors.values():
+            await door.close()
+        if self.cache is not None:
+            self.cache.close()
+
+    def begin(
+        self, verb: str, config: Mapping[str, Any], inputs: Mapping[str, str], *, free: bool = False
+    ) -> RunWriter | ScratchRun:
+        """Open the run of this work: the one that was interrupted, or a new one.
+
+        In a dry run it keeps nothing, unless the work is ``free``: what costs nothing is done, for what follows to see.
+        """
+        settings = {**config, "limit": self.options.limit} if self.options.limit is not None else dict(config)
+        if self.options.dry_run and not free:
+            known = self.store.same_work(verb, settings, inputs=inputs, seed=self.options.seed)
+            known = None if self.options.fresh else known
+            return ScratchRun(known or Run(id="", verb=verb, config=settings), self.store)
+        return self.store.begin(
+            verb,
+            settings,
+            inputs=dict(inputs),
+            seed=self.options.seed,
+            versions=versions(),
+            fresh=self.options.fresh,
+        )
+
+    def read(self, kind: type[R], run: Run) -> list[R]:
+        """The records of a run; none where it was only rehearsed."""
+        return self.store.read(kind, run=run.id) if run.id else []
+
+    def usage(self) -> Usage:
+        """What all doors have used so far."""
+        total = Usage()
+        for door in self.doors.values():
+            total = total + door.traffic.usage
+        return total
+
+    def find(self, ref: str, *, verbs: Sequence[str]) -> Run:
+        """The run that ``ref`` names; ``latest`` is the newest run of one of ``verbs``."""
+        if ref != "latest":
+            return self.store.find(ref)
+        found = [run for run in self.store.runs() if run.verb in verbs]
+        if not found:
+            raise UserError(
+                f"the store {self.options.store} has no {' or '.join(verbs)} run yet; run 'rlhf-eval {verbs[0]}' first"
+            )
+        return found[-1]
+
+    def lineage(self, run: Run) -> list[str]:
+        """The run and everything that it was made from, itself first."""
+        known = {r.id: r for r in self.store.runs()}
+        order: list[str] = []
+        waiting = [run.id]
+        while waiting:
+            identity = waiting.pop(0)
+            if identity in order or identity not in known:
+                continue
+            order.append(identity)
+            waiting.extend(known[identity].inputs.values())
+        return order
+
+    def prompts(self, run: Run) -> list[Prompt]:
+        """The prompts that a run worked on, its own or those of the runs it was made from."""
+        prompts = self.store.read(Prompt, run=self.lineage(run))
+        if not prompts:
+            raise UserError(f"run {run.id} holds no prompts, and neither do the runs that it was made from")
+        return limited(prompts, self.options.limit)
+
+
+def limited(items: list[S], limit: int | None) -> list[S]:
+    """The first ``limit`` items; all of them without a limit."""
+    return items if limit is None else items[:limit]
+
+
+def split_settings(
+    table: Mapping[str, Any], verb: str, settings: type[S], plugin_key: str, kind: str
+) -> tuple[S, ModuleType, Any]:
+    """A verb's table as its settings, its plugin and the plugin's config: whatever the verb does not know is the plugin's.
+
+    Raises UserError on a key that neither knows, naming the nearest of both.
+    """
+    own = {f.name: f for f in fields(settings)}  # type: ignore[arg-type]
+    name = table.get(plugin_key, own[plugin_key].default)
+    plugin = registry.load(kind, str(name))
+    theirs = [f.name for f in fields(plugin.Config)]
+    for key in table:
+        if key not in own and key not in theirs:
+            raise UserError(f"{verb} with {plugin_key} '{name}' has no setting '{key}'.{nearest(key, [*own, *theirs])}")
+    mine = {key: value for key, value in table.items() if key in own}
+    rest = {key: value for key, value in table.items() if key not in own}
+    return build(settings, mine, where=verb), plugin, build(plugin.Config, rest, where=f"{plugin_key} {name}")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def flat(groups: Iterable[Iterable[S]]) -> list[S]:
+    """The items of all groups, in order."""
+    return [item for group in groups for item in group]
