@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from rlhf_eval.cli.parser import build_parser
-from rlhf_eval.errors import BudgetExceeded, Interrupted, ModelUnavailable, RlhfEvalError, TooManyFailures
+from rlhf_eval.errors import BudgetExceeded, Interrupted, RlhfEvalError, TooManyFailures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return commands.run(options)
     except RlhfEvalError as error:
         print(f"rlhf-eval: {error}", file=sys.stderr)
-        if isinstance(error, Interrupted | BudgetExceeded | TooManyFailures | ModelUnavailable):
+        if isinstance(error, Interrupted | BudgetExceeded | TooManyFailures):
             print(f"resume: rlhf-eval {shlex.join(arguments)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

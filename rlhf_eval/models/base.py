@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rlhf_eval.records import Message, Sampling, Usage
 
@@ -59,6 +59,15 @@ class Reply:
     usage: Usage = Usage()
     cached: int = 0
     """How many of the choices were in the cache and cost nothing."""
+
+
+@runtime_checkable
+class Probes(Protocol):
+    """A model that can say at once whether it will answer at all."""
+
+    async def probe(self) -> None:
+        """Return if the endpoint is there; raises ModelUnavailable, within seconds, if it is not."""
+        ...
 
 
 class Model(Protocol):

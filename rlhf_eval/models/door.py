@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed
-from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Reply
+from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Probes, Reply
 from rlhf_eval.models.limits import Budget, Limiter, Limits
 from rlhf_eval.models.prices import Prices
 from rlhf_eval.records import Usage, fingerprint
@@ -101,6 +101,7 @@ class Door:
         self._jitter = random.Random(seed)
         self._silent_since: float | None = None
         self._mean_tokens = 0.0
+        self._probe: asyncio.Task[None] | None = None
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The samples of ``request``: from the cache where they are, from the model where they are not."""
@@ -165,6 +166,7 @@ class Door:
 
     async def _attempts(self, request: ChatRequest) -> Reply:
         """Ask until a reply comes, the failure is one that no repetition cures, or the retries are used up."""
+        await self._ready()
         for attempt in range(self.limits.retries + 1):
             try:
                 return await self._once(request)
@@ -195,6 +197,13 @@ class Door:
         if meter is not None:
             meter.usage = meter.usage + used
         return replace(reply, usage=used)
+
+    async def _ready(self) -> None:
+        """Before the first request is bought, find out whether anybody is there; all callers wait for the one answer."""
+        if isinstance(self._model, Probes):
+            if self._probe is None:
+                self._probe = asyncio.ensure_future(self._model.probe())
+            await asyncio.shield(self._probe)
 
     def _priced(self, usage: Usage) -> Usage:
         if usage.cost or self._price is None:

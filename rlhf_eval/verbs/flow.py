@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from rlhf_eval.config import as_settings
-from rlhf_eval.errors import UserError
+from rlhf_eval.errors import TooManyFailures, UserError
 from rlhf_eval.models.base import Model
 from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Record, Run, Usage, fingerprint
 from rlhf_eval.stages.drive import Tally, drive
@@ -243,6 +243,8 @@ async def follow(
         progress.close()
     if tally.ended != tally.total:
         raise AssertionError(f"{tally.total} prompts went in and {tally.ended} have an outcome")
+    if tally.total and tally.status["failed"] == tally.total:
+        raise TooManyFailures(f"all {tally.total} prompts failed: {tally.reasons.most_common(1)[0][0]}")
     if not session.options.dry_run:
         conclude()
     for ledger in ledgers:

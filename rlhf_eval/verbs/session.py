@@ -166,10 +166,10 @@ class Session:
         return total
 
     def find(self, ref: str, *, verbs: Sequence[str]) -> Run:
-        """The run that ``ref`` names; ``latest`` is the newest run of one of ``verbs``."""
+        """The run that ``ref`` names; ``latest`` is the newest run of one of ``verbs`` that holds anything."""
         if ref != "latest":
             return self.store.find(ref)
-        found = [run for run in self.store.runs() if run.verb in verbs]
+        found = [run for run in self.store.runs() if run.verb in verbs and _holds_something(run)]
         if not found:
             raise UserError(
                 f"the store {self.options.store} has no {' or '.join(verbs)} run yet; run 'rlhf-eval {verbs[0]}' first"
@@ -195,6 +195,10 @@ class Session:
         if not prompts:
             raise UserError(f"run {run.id} holds no prompts, and neither do the runs that it was made from")
         return limited(prompts, self.options.limit)
+
+
+def _holds_something(run: Run) -> bool:
+    return any(count for name, count in run.counts.items() if name not in ("total", "failed"))
 
 
 def limited(items: list[S], limit: int | None) -> list[S]:
