@@ -1,6 +1,7 @@
 """Open a model by its spec: ``[alias=]scheme:rest[?option=value&...]``.
 
-    openai:NAME@URL     any OpenAI-compatible server (vLLM, SGLang, llama.cpp, the providers); without @URL, api.openai.com
+    openai:NAME@URL     any OpenAI-compatible server (vLLM, SGLang, llama.cpp, the providers); without @URL, api.openai.com;
+                        NAME@URL1,URL2 shares the requests among replicas
     hf:PATH             a local folder or hub name, through transformers
     vllm:PATH           the same in process, through vLLM
     sandbox:policy      the embedded base model;  sandbox:judge  the embedded judge
@@ -20,6 +21,7 @@ from urllib.parse import parse_qsl
 from rlhf_eval.config import build
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.models.base import Model
+from rlhf_eval.models.pool import Pool
 
 _ALIAS = re.compile(r"^([\w.@+-]+)=(?=\w+:)")
 SANDBOX = ("policy", "judge")
@@ -59,8 +61,12 @@ def open_model(text: str) -> Model:
 def _openai(spec: Spec) -> Model:
     from rlhf_eval.models.openai import Config, OpenAIModel
 
-    model, _, url = spec.rest.partition("@")
-    return OpenAIModel(model, url or None, name=spec.name, config=build(Config, spec.options, where=spec.name))
+    model, _, urls = spec.rest.partition("@")
+    config = build(Config, spec.options, where=spec.name)
+    replicas = [OpenAIModel(model, url or None, name=spec.name, config=config) for url in urls.split(",")]
+    if len(replicas) == 1:
+        return replicas[0]
+    return Pool(replicas, name=spec.name, identity=config.identity or f"openai:{model}@{','.join(sorted(urls.split(',')))}")
 
 
 def _hf(spec: Spec) -> Model:
