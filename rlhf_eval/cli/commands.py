@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,18 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _with_session(options: argparse.Namespace, work: Callable[[Session], Awaitable[None]]) -> int:
-    """Run ``work`` in a session and close its doors however it ends."""
-    session = Session(_session_options(options))
+    """Run ``work`` in a session and close its doors however it ends; before a dry run, its pilot if one is wanted."""
+    wanted = _session_options(options)
+    if options.pilot is not None:
+        if not wanted.dry_run:
+            raise UserError("--pilot belongs to --dry-run; to do only the first N prompts, use --limit N")
+        _in_session(replace(wanted, dry_run=False, limit=options.pilot), work)
+    _in_session(wanted, work)
+    return 0
+
+
+def _in_session(wanted: Options, work: Callable[[Session], Awaitable[None]]) -> None:
+    session = Session(wanted)
 
     async def guarded() -> None:
         try:
@@ -164,7 +175,6 @@ def _with_session(options: argparse.Namespace, work: Callable[[Session], Awaitab
             await session.close()
 
     asyncio.run(guarded())
-    return 0
 
 
 def _session_options(options: argparse.Namespace) -> Options:

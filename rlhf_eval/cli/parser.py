@@ -144,6 +144,7 @@ def _common(command: argparse.ArgumentParser, *, work: bool) -> None:
     shared.add_argument("--limit", type=int, metavar="N", help="only the first N prompts")
     shared.add_argument("--seed", type=int, default=0, help="seed of everything random (%(default)s)")
     shared.add_argument("--dry-run", action="store_true", help="say what would be done and cost, and do nothing")
+    shared.add_argument("--pilot", type=int, metavar="N", help="with --dry-run: buy the first N prompts to learn from")
     shared.add_argument("--fresh", action="store_true", help="start a new run instead of resuming the last one")
     shared.add_argument("--retry-failed", action="store_true", help="try the failed prompts of a finished run again")
     shared.add_argument("--no-cache", action="store_true", help="neither use nor keep cached replies")

@@ -18,6 +18,7 @@ from rlhf_eval.verbs.compare import Comparison
 from rlhf_eval.verbs.doctor import Check
 from rlhf_eval.verbs.evaluate import EvaluateResult
 from rlhf_eval.verbs.flow import FlowResult
+from rlhf_eval.verbs.forecast import forecasts
 from rlhf_eval.verbs.leaderboard import Board
 from rlhf_eval.verbs.load import LoadResult
 from rlhf_eval.verbs.pairs import PairsResult
@@ -33,7 +34,8 @@ def step(step: Step, session: Session, *, as_json: bool) -> None:
     """One finished verb."""
     result = step.result
     if as_json:
-        _emit(_step_json(step, session))
+        rehearsed = session.options.dry_run and isinstance(result, FlowResult | EvaluateResult)
+        _emit(_rehearsal_json(step, session) if rehearsed else _step_json(step, session))
         return
     run = result.run
     if session.options.dry_run and isinstance(result, FlowResult | EvaluateResult):
@@ -183,22 +185,23 @@ def estimates(found: Sequence[Estimate]) -> str:
 def forecast(session: Session) -> str:
     """What a dry run has counted, a line a model."""
     rows = []
-    for spec, rehearsal in session.rehearsals.items():
-        seen, door = rehearsal.forecast, session.doors[spec]
-        about = "" if seen.exact else "about "
-        low, high = (door.price_of(seen.prompt_tokens, tokens) for tokens in (seen.least, seen.most))
+    for f in forecasts(session):
+        low, expected, high = f.completion_tokens
         rows.append(
             [
-                f"  {rehearsal.name}",
-                f"{seen.requests:,} requests",
-                f"{seen.samples:,} samples",
-                f"{door.traffic.cached:,} cached",
-                f"{about}{seen.prompt_tokens:,} tokens in",
-                f"{seen.least:,} to {seen.most:,} tokens out",
-                f"${low:.4f} to ${high:.4f}" if low is not None and high is not None else "no price known",
+                f"  {f.name}",
+                f"{f.requests:,}",
+                f"{f.samples:,}",
+                f"{f.cached:,}",
+                f"{'' if f.exact else '~'}{f.prompt_tokens:,}",
+                f"{expected:,} ({low:,} to {high:,})",
+                f"${f.cost[1]:.4f} ({f.cost[0]:.4f} to {f.cost[2]:.4f})" if f.cost else "no price known",
+                f"{f.seconds:,.0f} s" if f.seconds is not None else "unknown",
+                f"{f.pilot:,} replies" if f.pilot else "none: --pilot 20",
             ]
         )
-    return table([], rows)
+    head = ["  model", "requests", "samples", "cached", "tokens in", "tokens out", "dollars", "time", "learned from"]
+    return table(head, rows)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -270,6 +273,10 @@ def _step_json(step: Step, session: Session) -> dict[str, Any]:
     if isinstance(result, LoadResult):
         fields["warnings"] = list(result.warnings)
     return fields
+
+
+def _rehearsal_json(step: Step, session: Session) -> dict[str, Any]:
+    return {"event": "dry_run", "verb": step.verb, "models": [to_row(f) for f in forecasts(session)]}
 
 
 def _label(e: Estimate) -> str:
