@@ -1,8 +1,9 @@
 """Compare two answers: which is better, and by how much the judge thinks so.
 
-The judge answers ``[[A]]`` or ``[[B]]`` (``[[C]]`` for a tie, where ties are allowed). Where the server gives
-log-probabilities, the score is the probability of the verdict's letter, as in RLAIF (Lee et al., arXiv 2309.00267,
-section 2.1) and AlpacaEval 2; else it is 1, 0 or .5. The stage shows both orders; position bias then cancels or shows.
+The judge answers ``[[A]]`` or ``[[B]]`` (``[[C]]`` for a tie, where ties are allowed), or one of five steps from
+``[[A>>B]]`` to ``[[B>>A]]``. Where the server gives log-probabilities, the score is the probability of the verdict's letter,
+as in RLAIF (Lee et al., arXiv 2309.00267, section 2.1) and AlpacaEval 2; else it is 1, 0 or .5, or the mean of ``samples``
+replies. The stage shows both orders; position bias then cancels or shows.
 
     rlhf-eval judge --judge pairwise --model openai:NAME@http://localhost:8000/v1
 """
@@ -10,14 +11,24 @@ section 2.1) and AlpacaEval 2; else it is 1, 0 or .5. The stage shows both order
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from judges.reading import last_verdict, letter_probabilities
+from judges.reading import average, last_label, last_verdict, letter_probabilities, strip_thinking
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
 from rlhf_eval.templates import conversation, fill, read, read_file
 
 ARITY = 2
+
+STEPS = ("A>>B", "A>B", "A=B", "B>A", "B>>A")
+"""The five-step verdicts (Arena-Hard, arXiv 2406.11939)."""
+
+CATEGORIES = {
+    "math": ("math", "maths", "mathematics", "reasoning", "gsm8k", "logic"),
+    "code": ("code", "coding", "programming", "software"),
+    "writing": ("writing", "creative", "creative writing", "roleplay", "poetry"),
+}
+"""Kinds of question that have criteria of their own, with the prompt categories that belong to each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +41,22 @@ class Config:
     """Let the judge explain itself before the verdict."""
     reference: bool = False
     """Show the prompt's reference answer, where it has one."""
+    steps: bool = False
+    """Ask for one of five steps, from A>>B to B>>A, in place of a letter."""
+    slight: float = 0.75
+    """The winner's score where it is only slightly better (with steps)."""
+    letters: str = "AB"
+    """The two letters that stand for the answers: AB, or those of a template of your own."""
+    bracketed: bool = True
+    """Look for [[A]]; else the reply must begin with the bare letter."""
+    by_category: bool = False
+    """Add criteria of its own for a prompt whose category is math, code or writing."""
     soft: bool = True
     """Score by the probability of the verdict's letter where the server gives log-probabilities."""
     constrain: bool = False
     """Ask the server to allow nothing but the verdicts (only without reasoning)."""
+    samples: int = 1
+    """Replies to average: over reasonings, or where the server gives no log-probabilities."""
     temperature: float = 0.0
     """Sampling temperature of the judge."""
     max_tokens: int = 1024
@@ -44,6 +67,16 @@ class Config:
     def __post_init__(self) -> None:
         if self.constrain and self.reasoning:
             raise ValueError("constrain leaves no room for reasoning; choose one of the two")
+        if len(set(self.letters)) != 2 or not self.letters.isalpha():
+            raise ValueError(f"letters is '{self.letters}'; two different letters are needed, for instance AB")
+        if self.letters != "AB" and (self.ties or self.steps or not self.template):
+            raise ValueError("letters other than AB need a template of your own, without ties and steps")
+        if self.steps and (self.ties or not self.bracketed):
+            raise ValueError("steps already has a verdict for ties and is always bracketed; choose one of the two")
+        if not 0.5 < self.slight <= 1:
+            raise ValueError(f"slight is {self.slight}; it must lie over .5 and up to 1")
+        if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
+            raise ValueError("samples must be at least 1, and more than one needs a temperature above 0 to differ")
 
 
 def ask(prompt: Prompt, answers: tuple[str, str], config: Config) -> tuple[Message, ...]:
@@ -58,43 +91,93 @@ def ask(prompt: Prompt, answers: tuple[str, str], config: Config) -> tuple[Messa
     name = "pairwise_reference.txt" if shows_reference else "pairwise.txt"
     template = read_file(config.template) if config.template else read("judges", name)
     system = fill(read("judges", "pairwise_system.txt"), {"verdicts": _verdict_rule(config)})
+    if config.by_category and (kind := kind_of(prompt.category)):
+        system = f"{system} {read('judges', f'pairwise_category_{kind}.txt')}"
     return Message("system", system), Message("user", fill(template, slots))
 
 
+def kind_of(category: str) -> str | None:
+    """The kind of question that a category belongs to, where that kind has criteria of its own."""
+    plain = category.strip().lower().replace("_", " ").replace("-", " ")
+    return next((kind for kind, names in CATEGORIES.items() if plain in names), None)
+
+
 def read_verdict(choice: Choice, config: Config) -> Verdict:
-    """The scores in a reply: the last bracketed letter, softened by its log-probabilities where they are known."""
-    letters = "ABC" if config.ties else "AB"
-    found = last_verdict(choice.text, letters)
+    """The scores in a reply: its last verdict, softened by its log-probabilities where they are known.
+
+    What a reasoning model thought before its answer holds no verdict; it stays in the rationale.
+    """
+    thought, start = strip_thinking(choice.text)
+    answer = choice.text[start:]
+    found = _found(answer, config)
     if found is None:
-        cause = f"unparsed: no [[{']] or [['.join(letters)}]] in the reply"
+        cause = f"unparsed: no {_wanted(config)} in the reply"
         if choice.finish_reason == "length":
             cause += ", which was cut off at max_tokens"
         return Verdict(error=cause, rationale=choice.text)
-    letter, offset = found
-    shares = letter_probabilities(choice, offset, letters) if config.soft else None
+    verdict, offset = found
+    metadata = {"verdict": verdict, **({"thought": True} if thought else {})}
+    if config.steps:
+        first = dict(zip(STEPS, (1.0, config.slight, 0.5, 1 - config.slight, 0.0), strict=True))[verdict]
+        return Verdict(scores=(first, 1.0 - first), rationale=choice.text, metadata=metadata)
+    shares = letter_probabilities(choice, start + offset, _letters(config)) if config.soft else None
     if shares is None:
-        shares = {letter: 1.0}
-    tie = shares.get("C", 0.0) / 2
-    first = shares.get("A", 0.0) + tie
-    return Verdict(scores=(first, 1.0 - first), rationale=choice.text, metadata={"verdict": letter})
+        shares = {verdict: 1.0}
+    tie = shares.get("C", 0.0) / 2 if config.ties else 0.0
+    first = shares.get(config.letters[0], 0.0) + tie
+    return Verdict(scores=(first, 1.0 - first), rationale=choice.text, metadata=metadata)
 
 
 async def judge(prompt: Prompt, completions: Sequence[Completion], model: Model, config: Config) -> Verdict:
     """Compare two completions, in the order given; raises RequestFailed where the model gives no reply."""
     first, second = completions
-    letters = "ABC" if config.ties else "AB"
     request = ChatRequest(
         messages=ask(prompt, (first.text, second.text), config),
         sampling=Sampling(temperature=config.temperature, max_tokens=config.max_tokens),
-        top_logprobs=5 if config.soft else 0,
-        choices=tuple(f"[[{letter}]]" for letter in letters) if config.constrain else (),
+        top_logprobs=5 if config.soft and not config.steps else 0,
+        choices=_verdicts(config) if config.constrain else (),
     )
-    reply = await model.chat(request)
-    return read_verdict(reply.choices[0], config)
+    choices = (await model.chat(request)).choices
+    if config.samples > 1 and (config.reasoning or not choices[0].logprobs):
+        more = await model.chat(replace(request, n=config.samples - 1, first_sample=1))
+        return average([read_verdict(choice, config) for choice in (*choices, *more.choices)])
+    return read_verdict(choices[0], config)
+
+
+def _letters(config: Config) -> str:
+    return config.letters + "C" if config.ties else config.letters
+
+
+def _verdicts(config: Config) -> tuple[str, ...]:
+    """Every allowed verdict as it is written."""
+    names = STEPS if config.steps else tuple(_letters(config))
+    return tuple(f"[[{name}]]" if config.bracketed else name for name in names)
+
+
+def _wanted(config: Config) -> str:
+    return " or ".join(_verdicts(config))
+
+
+def _found(answer: str, config: Config) -> tuple[str, int] | None:
+    """The verdict in the answer part of a reply, and its offset there."""
+    if config.steps:
+        return last_label(answer, STEPS)
+    letters = _letters(config)
+    if config.bracketed:
+        return last_verdict(answer, letters)
+    offset = len(answer) - len(answer.lstrip())
+    letter, following = answer[offset : offset + 1], answer[offset + 1 : offset + 2]
+    return (letter, offset) if letter and letter in letters and not following.isalnum() else None
 
 
 def _verdict_rule(config: Config) -> str:
     tie = " If they are equally good, reply with [[C]]." if config.ties else ""
+    if config.steps:
+        opening = (
+            "Explain your judgment in a few sentences, then end with your verdict." if config.reasoning else "Reply"
+        )
+        steps = read("judges", "pairwise_steps.txt")
+        return f"{opening} {steps}" if config.reasoning else f"{opening} with nothing but your verdict. {steps}"
     if config.reasoning:
         return f"Explain your judgment in a few sentences, then end with [[A]] or [[B]].{tie}"
     return f"Reply with [[A]] or [[B]].{tie}"

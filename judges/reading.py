@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rlhf_eval.models.base import Choice, TokenLogprob
+from rlhf_eval.records import Verdict
 
 
 def last_verdict(text: str, letters: str) -> tuple[str, int] | None:
@@ -69,3 +72,90 @@ def letter_probabilities(choice: Choice, offset: int, letters: str) -> dict[str,
     mass = {x: math.exp(known[before + x + after]) for x in letters if before + x + after in known}
     total = sum(mass.values())
     return {x: p / total for x, p in mass.items()} if total > 0 else None
+
+
+_THOUGHT = re.compile(r"\A\s*<(think|thinking|thought|reasoning)>(.*?)(?:</\1>|\Z)", re.DOTALL)
+_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>")
+
+
+def strip_thinking(text: str) -> tuple[str, int]:
+    """The thought that a reasoning model wrote before its answer, and the offset at which the answer begins.
+
+    ``<think>...</think>`` at the start, or text that only ends with ``</think>`` because the chat template opened the tag.
+    A thought that never ends is all thought: the answer is empty and holds no verdict. The first closing tag counts, so
+    that one quoted in the answer cannot hide the verdict before it from a reader of the last one.
+    """
+    opened = _THOUGHT.match(text)
+    if opened:
+        return opened.group(2).strip(), opened.end()
+    closed = _THOUGHT_END.search(text)
+    return (text[: closed.start()].strip(), closed.end()) if closed else ("", 0)
+
+
+def last_label(text: str, labels: tuple[str, ...]) -> tuple[str, int] | None:
+    """The last ``[[label]]``, if it is among ``labels``, and the offset of its first character; None where there is none.
+
+    Letters may be of either case and spaces stand around the label. A last bracketed word that is not allowed is no
+    verdict.
+    """
+    found = None
+    for match in re.finditer(r"\[\[ *([^\[\]\n]{1,40}?) *\]\]", text):
+        found = match
+    allowed = {label.lower(): label for label in labels}
+    if found is None or found.group(1).lower() not in allowed:
+        return None
+    return allowed[found.group(1).lower()], found.start(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Probabilities of the options at one token."""
+
+    of: dict[str, float]
+    """Option to its share; the shares sum to one."""
+    mass: float
+    """Probability of all options together, before renormalising: the rest went to tokens that are no option."""
+
+
+def option_shares(choice: Choice, offset: int, options: tuple[str, ...]) -> Shares | None:
+    """Shares of ``options`` at the token over ``offset``; None where no log-probabilities are known there.
+
+    All spellings of an option count together (`` 1``, ``1``, ``Yes``, ``yes``), and so does a token that is the beginning
+    of exactly one option.
+    """
+    located = token_at(choice, offset)
+    if located is None or not located[0].top:
+        return None
+    token, at = located
+    before = token.token[:at].strip()
+    known = {token.token: token.logprob, **dict(token.top)}
+    mass = dict.fromkeys(options, 0.0)
+    for spelled, logprob in known.items():
+        rest = spelled.strip().lower()
+        if rest.startswith(before.lower()):
+            rest = rest[len(before) :]
+            named = [o for o in options if rest and (_begins(rest, o.lower()) or o.lower().startswith(rest))]
+            if len(named) == 1:
+                mass[named[0]] += math.exp(logprob)
+    total = sum(mass.values())
+    return Shares({o: p / total for o, p in mass.items()}, total) if total > 0 else None
+
+
+def _begins(text: str, option: str) -> bool:
+    """Whether ``text`` is ``option``, alone or followed by no letter or digit."""
+    return text.startswith(option) and not text[len(option) : len(option) + 1].isalnum()
+
+
+def average(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict from several of the same question: the mean of those that could be read."""
+    readable = [verdict for verdict in verdicts if verdict.error is None]
+    rationale = "\n\n---\n\n".join(verdict.rationale for verdict in verdicts)
+    if not readable:
+        return Verdict(error=verdicts[0].error, rationale=rationale)
+    columns = zip(*(verdict.scores for verdict in readable), strict=True)
+    metadata = {
+        "verdicts": [verdict.metadata.get("verdict") for verdict in readable],
+        "unparsed": len(verdicts) - len(readable),
+    }
+    means = tuple(sum(column) / len(readable) for column in columns)
+    return Verdict(scores=means, rationale=rationale, metadata=metadata)

@@ -79,6 +79,14 @@ class Usage:
             seconds=self.seconds + other.seconds,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens - other.prompt_tokens,
+            completion_tokens=self.completion_tokens - other.completion_tokens,
+            cost=self.cost - other.cost,
+            seconds=self.seconds - other.seconds,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:

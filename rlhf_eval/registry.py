@@ -19,6 +19,24 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
     },
     "selection": {
         "best_worst": "generators.best_worst",
+        "best_second": "generators.best_second",
+        "best_random_lower": "generators.best_random_lower",
+        "all_pairs": "generators.all_pairs",
+        "ranking": "generators.ranking",
+        "margin_window": "generators.margin_window",
+        "correct_incorrect": "generators.correct_incorrect",
+        "contrast": "generators.contrast",
+        "delta": "generators.delta_pairs",
+        "on_off_policy": "generators.on_off_policy",
+        "length_matched": "generators.length_matched",
+        "bradley_terry": "generators.bradley_terry",
+        "unpaired": "generators.unpaired",
+        "top_per_prompt": "generators.top_per_prompt",
+        "top_k_overall": "generators.top_k_overall",
+        "random_per_prompt": "generators.random_per_prompt",
+        "random_k_overall": "generators.random_k_overall",
+        "threshold": "generators.threshold",
+        "rso": "generators.rso",
     },
     "judge": {
         "pairwise": "judges.pairwise",
@@ -48,7 +66,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
 
 OFFERS: Mapping[str, tuple[str, ...]] = {
     "generator": ("Config", "generate"),
-    "selection": ("Config", "select"),
+    "selection": ("Config", "choose"),
     "judge": ("Config", "ARITY", "judge"),
     "trainer": ("Config", "train"),
     "benchmark": ("Config", "score"),

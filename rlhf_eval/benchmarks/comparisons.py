@@ -16,12 +16,13 @@ from rlhf_eval.store.runs import Store
 
 _QUERY = """
 with text as (select id, any_value(model) as model from completions group by id),
-once as (select distinct on (id) id, run_id, judge, prompt_id, completion_ids, scores, "order", error
-         from judgments where len(completion_ids) = 2)
+once as (select id, judge, prompt_id, completion_ids, scores, "order", error from judgments
+         where len(completion_ids) = 2 and ($1 is null or judge = $1)
+               and ($2 is null or list_contains($2::varchar[], run_id))
+         qualify row_number() over (partition by id order by error is not null, run_id desc) = 1)
 select j.judge, a.model as model, b.model as opponent, j.prompt_id, j.completion_ids[1] || j.completion_ids[2] as pair,
        j.scores[1] as share, j."order"[1] = 0 as shown_first, j.error
 from once j join text a on a.id = j.completion_ids[1] join text b on b.id = j.completion_ids[2]
-where ($1 is null or j.judge = $1) and ($2 is null or list_contains($2::varchar[], j.run_id))
 order by j.judge, model, opponent, j.prompt_id, j.id
 """
 

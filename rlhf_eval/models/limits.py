@@ -159,7 +159,7 @@ class Budget:
             yield self._book
         finally:
             self._holders -= 1
-            self._reserved = _minus(self._reserved, most) if self._holders else Usage()
+            self._reserved = self._reserved - most if self._holders else Usage()
             self._changed.set()
 
     def _book(self, used: Usage) -> None:
@@ -184,8 +184,3 @@ class Budget:
             "request could overrun the limit; what is done is kept"
         )
 
-
-def _minus(a: Usage, b: Usage) -> Usage:
-    return a + Usage(
-        prompt_tokens=-b.prompt_tokens, completion_tokens=-b.completion_tokens, cost=-b.cost, seconds=-b.seconds
-    )

@@ -43,24 +43,26 @@ async def complete(prompt: Prompt, writer: Writer, sink: Sink, known: set[str]) 
                     _store(sink, "prompts", record, known)
                     continue
                 # The tokens of one request that drew several samples stand on its first sample.
-                paid, before = _difference(meter.usage, before), meter.usage
+                paid, before = meter.usage - before, meter.usage
                 completion = replace(record, usage=paid)
                 completions.append(completion)
                 _store(sink, "completions", completion, known)
     except RequestFailed as failure:
         return completions, Outcome.of(prompt.id, "generate", "failed", reason=str(failure), records=records)
-    return completions, Outcome.of(prompt.id, "generate", "done", records=records)
+    return completions, Outcome.of(prompt.id, "generate", "done", reason=_flaws(completions), records=records)
+
+
+def _flaws(completions: Sequence[Completion]) -> str:
+    """What is wrong with answers that did come, for the account; nothing, as a rule."""
+    flaws = {
+        "cut off at max_tokens": any(c.finish_reason == "length" for c in completions),
+        "stopped by a content filter": any(c.finish_reason == "content_filter" for c in completions),
+        "empty": any(not c.text.strip() for c in completions),
+    }
+    return ", ".join(f"with answers {name}" for name, seen in flaws.items() if seen)
 
 
 def _store(sink: Sink, table: str, record: Completion | Prompt, known: set[str]) -> None:
     if record.id not in known:
         sink.append(table, record)
 
-
-def _difference(now: Usage, before: Usage) -> Usage:
-    return Usage(
-        prompt_tokens=now.prompt_tokens - before.prompt_tokens,
-        completion_tokens=now.completion_tokens - before.completion_tokens,
-        cost=now.cost - before.cost,
-        seconds=now.seconds - before.seconds,
-    )

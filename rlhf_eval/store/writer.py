@@ -167,12 +167,7 @@ class RunWriter:
             written = read_run(self.folder)
         except BadRecord:
             written = self.run
-        spent = Usage(
-            prompt_tokens=self._usage.prompt_tokens - self._reported.prompt_tokens,
-            completion_tokens=self._usage.completion_tokens - self._reported.completion_tokens,
-            cost=self._usage.cost - self._reported.cost,
-            seconds=self._usage.seconds - self._reported.seconds,
-        )
+        spent = self._usage - self._reported
         return replace(
             written, status=status, counts=self._counts, usage=written.usage + spent, message=message, updated=now()
         )
