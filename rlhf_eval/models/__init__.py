@@ -88,7 +88,7 @@ def _sandbox(spec: Spec) -> Model:
         raise UserError(f"there is no sandbox model '{spec.rest}'.{nearest(spec.rest, SANDBOX)}")
     folder = Path(__file__).resolve().parent.parent / "sandbox" / spec.rest
     # Double precision makes a sampled text independent of what else was in its batch: a resumed run is the same run.
-    options = {"dtype": "float64", "device": "cpu", "batch_size": "128", **spec.options}
+    options = {"dtype": "float64", "device": "cpu", "batch_size": "128", "threads": "1", **spec.options}
     return HfModel.load(str(folder), name=spec.name, config=build(Config, options, where=spec.name))
 
 
