@@ -81,6 +81,7 @@ def _estimate(name: str, interval: Interval, group: Comparisons, counts: dict[st
             "level": interval.level,
             "judgments": len(group.share),
             "unreadable": group.unreadable,
+            "note": interval.note,
             **counts,
         },
     )
