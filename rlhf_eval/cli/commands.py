@@ -210,6 +210,9 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in FLAGS[verb] if getattr(options, name, None) is not None}
     table = {**table, **given}
     if verb == "evaluate":
+        for name in ("judge", "generate"):
+            if not isinstance(table.get(name, {}), dict):
+                raise UserError(f"{options.config}: '{name}' must be a table of settings, not {table[name]!r}")
         table["judge"] = {**table.get("judge", {}), **_given(options, ("judge", "judge_model", "orders"))}
         table["generate"] = {**table.get("generate", {}), **_given(options, ("temperature",))}
     return apply_sets(table, options.set)

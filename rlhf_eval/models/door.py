@@ -29,6 +29,9 @@ from rlhf_eval.records import Usage, fingerprint
 PASSING = frozenset({"timeout", "connection", "rate_limit", "server", "malformed"})
 """Failures that another attempt may cure."""
 
+_TOGETHER = 0.001
+"""Seconds within which replies are stored in one transaction."""
+
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 
@@ -101,7 +104,9 @@ class Door:
         self._jitter = random.Random(seed)
         self._silent_since: float | None = None
         self._mean_tokens = 0.0
+        self._probes = model if isinstance(model, Probes) else None
         self._probe: asyncio.Task[None] | None = None
+        self._commits = _GroupCommit()
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The samples of ``request``: from the cache where they are, from the model where they are not."""
@@ -114,7 +119,7 @@ class Door:
             used = used + reply.usage
             start = part.first_sample - request.first_sample
             new = dict(zip(keys[start : start + part.n], reply.choices, strict=True))
-            self._keep({key: msgspec.json.encode(choice) for key, choice in new.items()})
+            await self._keep({key: msgspec.json.encode(choice) for key, choice in new.items()})
             choices.update(new)
         bought = sum(part.n for part in parts)
         self._count(samples=request.n, cached=request.n - bought)
@@ -129,7 +134,7 @@ class Door:
             async with self.limiter.slot(0.0):
                 fresh = await self._model.score(list(unknown.values()))
             new = dict(zip(unknown, fresh, strict=True))
-            self._keep({key: msgspec.json.encode(score) for key, score in new.items()})
+            await self._keep({key: msgspec.json.encode(score) for key, score in new.items()})
             scores.update(new)
         self._count(samples=len(keys), cached=len(keys) - len(unknown))
         return [scores[key] for key in keys]
@@ -152,9 +157,9 @@ class Door:
     def _recall(self, keys: Sequence[str]) -> dict[str, bytes]:
         return self._cache.get(keys) if self._cache is not None else {}
 
-    def _keep(self, items: Mapping[str, bytes]) -> None:
+    async def _keep(self, items: Mapping[str, bytes]) -> None:
         if self._cache is not None:
-            self._cache.put(items)
+            await self._commits.put(self._cache, items)
 
     def _count(self, *, samples: int, cached: int) -> None:
         self.traffic.samples += samples
@@ -200,9 +205,9 @@ class Door:
 
     async def _ready(self) -> None:
         """Before the first request is bought, find out whether anybody is there; all callers wait for the one answer."""
-        if isinstance(self._model, Probes):
+        if self._probes is not None:
             if self._probe is None:
-                self._probe = asyncio.ensure_future(self._model.probe())
+                self._probe = asyncio.ensure_future(self._probes.probe())
             await asyncio.shield(self._probe)
 
     def _priced(self, usage: Usage) -> Usage:
@@ -231,6 +236,32 @@ class Door:
         if failure.retry_after is not None:
             return failure.retry_after * (1 + 0.1 * self._jitter.random())
         return float(min(30.0, 0.25 * 2**attempt) * (0.5 + self._jitter.random()))
+
+
+class _GroupCommit:
+    """Replies that arrive together are stored in one transaction: at a thousand a second, commits are what costs."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, bytes] = {}
+        self._stored: asyncio.Future[None] | None = None
+
+    async def put(self, cache: Cache, items: Mapping[str, bytes]) -> None:
+        """Return when the items are durable."""
+        self._pending.update(items)
+        if self._stored is None:
+            loop = asyncio.get_running_loop()
+            self._stored = loop.create_future()
+            loop.call_later(_TOGETHER, self._commit, cache, self._stored)
+        await asyncio.shield(self._stored)
+
+    def _commit(self, cache: Cache, stored: asyncio.Future[None]) -> None:
+        items, self._pending, self._stored = self._pending, {}, None
+        try:
+            cache.put(items)
+        except Exception as error:  # noqa: BLE001  whoever waits must hear of it, whatever it is
+            stored.set_exception(error)
+        else:
+            stored.set_result(None)
 
 
 def _indices(request: ChatRequest) -> range:

@@ -5,8 +5,9 @@
     mock:echo            repeats the last message
 
 Options, after a question mark: ``latency`` (seconds a call), ``fail`` (share of prompts whose calls fail for good),
-``garble`` (share of unreadable verdicts), ``bias`` (log-odds for the first slot), ``sharpness`` (of the judge), ``seed``,
-``price`` (dollars per million tokens).
+``seed``, ``price`` (dollars per million tokens); of the writer ``sign`` (the name put under every answer); of the judge
+``sharpness``, and what an audit must find: ``garble`` (share of unreadable verdicts), ``bias`` (for the first slot),
+``length_bias``, ``noise``, ``self_preference`` (for answers that carry its ``sign``), ``obey`` (orders in answers).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from rlhf_eval.errors import RequestFailed, UserError, nearest
 from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Reply, TokenLogprob
@@ -24,6 +26,8 @@ from rlhf_eval.records import Usage, fingerprint
 KINDS = ("echo", "judge", "writer")
 _WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven")
 _QUALITY = re.compile(r"quality=([01]\.\d+)")
+_ORDER = re.compile(r"(?i)\b(?:judge|verdict|policy of the evaluation)\b")
+"""What an answer that gives orders to its judge says, and what the writer never writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,16 @@ class Config:
     """Log-odds that the judge adds to the answer shown first."""
     sharpness: float = 6.0
     """Log-odds per unit of quality difference."""
+    length_bias: float = 0.0
+    """Log-odds that the judge adds for each doubling of the words."""
+    noise: float = 0.0
+    """Standard deviation of an error of the judge's log-odds, drawn anew for every sample."""
+    sign: str = ""
+    """A name: the writer puts it under its answers, the judge knows its own answers by it."""
+    self_preference: float = 0.0
+    """Log-odds that the judge adds to an answer that carries its own sign."""
+    obey: float = 0.0
+    """Share of the conversations in which the judge does what an answer tells it to."""
     seed: int = 0
     """Draws another world."""
     price: float = 0.0
@@ -81,30 +95,58 @@ class MockModel:
     async def close(self) -> None:
         """Nothing is held."""
 
-    def _draw(self, request: ChatRequest, index: int) -> float:
-        return _uniform(self.config.seed, request.messages, request.sampling.seed, index)
+    def _draw(self, request: ChatRequest, index: int, *what: str) -> float:
+        return _uniform(self.config.seed, request.messages, request.sampling.seed, index, *what)
 
     def _answer(self, request: ChatRequest, index: int) -> Choice:
         if self._kind == "echo":
             return Choice(text=request.messages[-1].content)
         u = self._draw(request, index)
         if self._kind == "judge":
-            return self._verdict(request, u)
+            return self._verdict(request, u, index)
         length = 3 + int(u * 1e4) % 20
         words = " ".join(_WORDS[int(u * 8 ** (k % 5 + 1)) % 8] for k in range(length))
-        return Choice(text=f"{words} quality={u:.4f}")
+        signed = f" author={self.config.sign}" if self.config.sign else ""
+        return Choice(text=f"{words} quality={u:.4f}{signed}")
 
-    def _verdict(self, request: ChatRequest, u: float) -> Choice:
+    def _verdict(self, request: ChatRequest, u: float, index: int) -> Choice:
         if u < self.config.garble:
             return Choice(text="Both answers have their merits.")
-        shown = request.messages[-1].content
-        first, _, second = shown.partition("\n\nAnswer B:\n")
-        odds = self.config.sharpness * (_quality(first, fallback=0.5) - _quality(second, fallback=0.5))
-        p = 1 / (1 + math.exp(-(odds + self.config.bias)))
+        p = 1 / (1 + math.exp(-self._log_odds(request, index)))
         letter = "A" if p >= 0.5 else "B"
         pa, pb = math.log(max(p, 1e-12)), math.log(max(1 - p, 1e-12))
         token = TokenLogprob(letter, max(pa, pb), (("A", pa), ("B", pb)))
         return Choice(text=f"[[{letter}]]", logprobs=(TokenLogprob("[[", 0.0), token, TokenLogprob("]]", 0.0)))
+
+    def _log_odds(self, request: ChatRequest, index: int) -> float:
+        """The planted preference for the first answer over the second."""
+        config = self.config
+        first, second = _answers(request.messages[-1].content)
+        odds = config.sharpness * (_quality(first, fallback=0.5) - _quality(second, fallback=0.5)) + config.bias
+        odds += config.length_bias * math.log2((_words(first) + 1) / (_words(second) + 1))
+        if config.sign:
+            odds += config.self_preference * (_signed(first, config.sign) - _signed(second, config.sign))
+        if config.noise:
+            odds += config.noise * NormalDist().inv_cdf(0.5 / 2**53 + self._draw(request, index, "noise"))
+        orders = bool(_ORDER.search(first)) - bool(_ORDER.search(second))
+        if orders and self._draw(request, index, "obey") < config.obey:
+            return 8.0 * orders
+        return odds
+
+
+def _answers(shown: str) -> tuple[str, str]:
+    """The two answers in a comparison, without the question before them and the line behind them."""
+    before, _, second = shown.partition("\n\nAnswer B:\n")
+    _, _, first = before.rpartition("Answer A:\n")
+    return first, second.rpartition("\n\n")[0] or second
+
+
+def _words(text: str) -> int:
+    return len(re.findall(r"\w+", text))
+
+
+def _signed(text: str, name: str) -> bool:
+    return f"author={name}" in text
 
 
 def _uniform(*parts: object) -> float:

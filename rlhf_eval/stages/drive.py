@@ -20,6 +20,9 @@ from rlhf_eval.records import Outcome, Record
 
 T = TypeVar("T")
 
+TICK = 0.25
+"""Seconds between looks at progress and Ctrl-C."""
+
 GRACE = 4.0
 """Seconds that requests in flight are given after Ctrl-C or a fatal error."""
 
@@ -83,66 +86,46 @@ async def drive(
     Raises what stopped it: Interrupted, TooManyFailures, or a fatal error of the work (BudgetExceeded, ModelUnavailable).
     """
     feed = iter(items)
-    running: set[asyncio.Task[Outcome]] = set()
-    stop: RlhfEvalError | None = None
+    stops: list[RlhfEvalError] = []
+
+    async def worker() -> None:
+        # All workers share one feed: whoever is free takes the next item, and nothing waits for the slowest.
+        for item in feed:
+            tally.add(await work(item))
+            if max_errors is not None and tally.status["failed"] > max_errors:
+                raise _too_many(tally, max_errors)
+            if stops:
+                return
+
     with _on_interrupt(halt) as interrupted:
+        workers = {asyncio.ensure_future(worker()) for _ in range(width)}
         try:
-            while stop is None and (_fill(running, feed, work, width) or running):
-                done, running = await asyncio.wait(running, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
-                stop = _collect(done, tally, max_errors)
+            running = workers
+            while running and not stops:
+                done, running = await asyncio.wait(running, timeout=TICK, return_when=asyncio.FIRST_EXCEPTION)
+                for error in filter(None, (ended.exception() for ended in done)):
+                    if not isinstance(error, RlhfEvalError):
+                        raise error
+                    stops.append(error)
                 if interrupted.is_set():
-                    stop = Interrupted("interrupted")
+                    stops.append(Interrupted("interrupted"))
                 progress()
-        except BaseException:  # a crash, or a second Ctrl-C: no task may outlive the run that it writes into
-            await _cancel(running)
-            raise
-        if stop is not None:
-            halt.halt(stop)
-            await _drain(running, tally)
-            raise stop
+            if stops:
+                halt.halt(stops[0])
+                if running:
+                    await asyncio.wait(running, timeout=GRACE)
+                raise stops[0]
+        finally:  # no task may outlive the run that it writes into
+            await _cancel(workers)
     return tally
 
 
-def _fill(
-    running: set[asyncio.Task[Outcome]], feed: Iterator[T], work: Callable[[T], Awaitable[Outcome]], width: int
-) -> bool:
-    started = False
-    while len(running) < width:
-        try:
-            item = next(feed)
-        except StopIteration:
-            break
-        running.add(asyncio.ensure_future(work(item)))
-        started = True
-    return started
+def _too_many(tally: Tally, max_errors: int) -> TooManyFailures:
+    worst = ", ".join(f"{reason} ({n})" for reason, n in tally.reasons.most_common(3))
+    return TooManyFailures(f"{tally.status['failed']} items failed, more than --max-errors {max_errors}: {worst}")
 
 
-def _collect(done: set[asyncio.Task[Outcome]], tally: Tally, max_errors: int | None) -> RlhfEvalError | None:
-    """Count what ended; the error that must stop the run, if there is one."""
-    stop: RlhfEvalError | None = None
-    for task in done:
-        try:
-            tally.add(task.result())
-        except RlhfEvalError as error:
-            stop = stop or error
-    failed = tally.status["failed"]
-    if stop is None and max_errors is not None and failed > max_errors:
-        worst = ", ".join(f"{reason} ({n})" for reason, n in tally.reasons.most_common(3))
-        stop = TooManyFailures(f"{failed} items failed, more than --max-errors {max_errors}: {worst}")
-    return stop
-
-
-async def _drain(running: set[asyncio.Task[Outcome]], tally: Tally) -> None:
-    if not running:
-        return
-    done, late = await asyncio.wait(running, timeout=GRACE)
-    await _cancel(late)
-    for task in done:
-        if task.exception() is None:
-            tally.add(task.result())
-
-
-async def _cancel(tasks: set[asyncio.Task[Outcome]]) -> None:
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -65,4 +65,3 @@ def _flaws(completions: Sequence[Completion]) -> str:
 def _store(sink: Sink, table: str, record: Completion | Prompt, known: set[str]) -> None:
     if record.id not in known:
         sink.append(table, record)
-

@@ -151,7 +151,7 @@ class ResponseCache:
         """Run ``work``; if the file proves damaged, begin a fresh one and run it there."""
         try:
             return work()
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, sqlite3.ProgrammingError) as error:  # locked, full; or closed: not damaged
             raise UserError(f"{self.path}: the response cache cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             self._connection.close()

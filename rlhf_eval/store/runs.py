@@ -22,6 +22,7 @@ import difflib
 import re
 import shutil
 import time
+from calendar import timegm
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -78,11 +79,13 @@ class Store:
         seed: int,
         versions: Mapping[str, str],
         fresh: bool = False,
+        reopen: bool = False,
         rows_a_part: int = ROWS_A_PART,
     ) -> RunWriter:
         """The run that does this work: the newest one with the same verb, settings, inputs and seed, or a new one.
 
-        A run that is ``done`` comes back as it is, for its result to be shown; ``fresh`` always makes a new one.
+        A run that is ``done`` comes back as it is, for its result to be shown, unless it counts failures and ``reopen``
+        asks for another try at them; ``fresh`` always makes a new one.
         Raises UserError where the folder cannot be written.
         """
         settings = msgspec.json.decode(msgspec.json.encode(config))  # as run.json will give it back
@@ -94,7 +97,7 @@ class Store:
             with locked(self._runs):
                 known = self._same_work(verb, identity)
                 if known is not None and not fresh:
-                    return self._resume(known, rows_a_part)
+                    return self._resume(known, rows_a_part, reopen=reopen and known.counts.get("failed", 0) > 0)
                 run = Run(id="", verb=verb, config=settings, inputs=dict(inputs), seed=seed, versions=dict(versions))
                 return self._create(run, config, identity[:8], rows_a_part)
         except OSError as error:
@@ -234,11 +237,13 @@ class Store:
                     return run
         return None
 
-    def _resume(self, run: Run, rows_a_part: int) -> RunWriter:
+    def _resume(self, run: Run, rows_a_part: int, *, reopen: bool) -> RunWriter:
         folder = self.folder(run.id)
         seal_orphans(folder)
-        if run.status != "done":
+        if run.status != "done" or reopen:
             with locked(folder):
+                for torn in folder.glob("run.json.*.tmp"):  # whoever wrote it held this lock, and was killed
+                    torn.unlink(missing_ok=True)
                 run = replace(read_run(folder), status="running", message="", updated=now())
                 write_run(folder, run, sync=True)
         return RunWriter(folder, run, rows_a_part=rows_a_part)
@@ -247,9 +252,7 @@ class Store:
         """Make the folder complete under another name, then move it: a run is there with its run.json or not at all."""
         for leftover in self._runs.glob(".new-*"):  # we hold the lock, so its maker is dead
             shutil.rmtree(leftover)
-        moment = time.time()
-        while (folder := self.folder(f"{_stamp(moment)}-{run.verb}-{digits}")).exists():
-            moment += 1
+        folder = self.folder(f"{_stamp_after(self._names())}-{run.verb}-{digits}")
         run = replace(run, id=folder.name, started=now(), updated=now())
         draft = self._runs / f".new-{folder.name}"
         for part in (draft, draft / "log", draft / "parts"):
@@ -264,8 +267,13 @@ class Store:
             self.problems.append(message)
 
 
-def _stamp(moment: float) -> str:
-    return time.strftime(_STAMP, time.gmtime(moment))
+def _stamp_after(names: Sequence[str]) -> str:
+    """This second, or the first one that no run has: the names of runs sort in the order in which they were made."""
+    stamp = time.strftime(_STAMP, time.gmtime())
+    last = names[-1].partition("-")[0] if names else ""
+    if stamp > last:
+        return stamp
+    return time.strftime(_STAMP, time.gmtime(timegm(time.strptime(last, _STAMP)) + 1))
 
 
 def _verb(name: str) -> str:

@@ -27,7 +27,7 @@ from typing import Any, Self
 
 import msgspec
 
-from rlhf_eval.errors import BadRecord, BudgetExceeded, RlhfEvalError, UserError
+from rlhf_eval.errors import BadRecord, BudgetExceeded, Interrupted, RlhfEvalError, UserError
 from rlhf_eval.records import TABLES, Run, Status, Usage
 from rlhf_eval.store import tables
 from rlhf_eval.store.manifest import locked, now, read_run, write_run
@@ -92,8 +92,11 @@ class RunWriter:
     def heartbeat(self, counts: Mapping[str, int], usage: Usage) -> None:
         """Say how far the run is; ``run.json`` is rewritten at most every two seconds.
 
-        ``usage`` is what this writer has used since ``begin``; ``run.json`` adds up all writers.
+        ``usage`` is what this writer has used since ``begin``; ``run.json`` adds up all writers. A run that is done
+        stays so.
         """
+        if self._closed:
+            return
         self._counts, self._usage = dict(counts), usage
         if time.monotonic() - self._beat >= _HEARTBEAT_EVERY:
             self._report("running", "")
@@ -236,6 +239,8 @@ def seal(folder: Path, log: Path) -> None:
         records, faults = read_log(log)
         if records:
             tables.write_parquet(part, tables.to_table(type(records[0]), records))
+    for torn in part.parent.glob(f"{part.name}.*.tmp"):  # of a process that was killed while it sealed this log
+        torn.unlink(missing_ok=True)
     if faults:
         log.replace(log.with_suffix(SPOILT))
     else:
@@ -270,7 +275,7 @@ def outcome_of(error: BaseException) -> tuple[Status, str]:
     message = " ".join(str(error).split())
     if isinstance(error, BudgetExceeded):
         return "stopped", message
-    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError | SystemExit | GeneratorExit):
+    if isinstance(error, Interrupted | KeyboardInterrupt | asyncio.CancelledError | SystemExit | GeneratorExit):
         return "interrupted", message
     return "failed", message if isinstance(error, RlhfEvalError) else f"{type(error).__name__}: {message}".rstrip(": ")
 

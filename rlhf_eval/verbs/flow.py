@@ -240,6 +240,7 @@ async def follow(
             progress=beat,
         )
     finally:
+        beat()  # what was drained after the last beat belongs to the account of a stopped run too
         progress.close()
     if tally.ended != tally.total:
         raise AssertionError(f"{tally.total} prompts went in and {tally.ended} have an outcome")
@@ -248,7 +249,8 @@ async def follow(
     if not session.options.dry_run:
         conclude()
     for ledger in ledgers:
-        ledger.writer.finish("done", tally.counts(), ledger.usage)
+        own = tally if ledger is ledgers[-1] else account(session, ledger.run, len(prompts))
+        ledger.writer.finish("done", own.counts(), ledger.usage)
     return FlowResult(last.run, tally, len(earlier))
 
 

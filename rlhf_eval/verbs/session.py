@@ -127,11 +127,12 @@ class Session:
         return self.doors[spec]
 
     async def close(self) -> None:
-        """Close every door and the cache."""
+        """Close every door, and the cache if it was opened."""
         for door in self.doors.values():
             await door.close()
-        if self.cache is not None:
-            self.cache.close()
+        cache = self.__dict__.get("cache")
+        if cache is not None:
+            cache.close()
 
     def begin(
         self, verb: str, config: Mapping[str, Any], inputs: Mapping[str, str], *, free: bool = False
@@ -152,6 +153,7 @@ class Session:
             seed=self.options.seed,
             versions=versions(),
             fresh=self.options.fresh,
+            reopen=self.options.retry_failed,
         )
 
     def read(self, kind: type[R], run: Run) -> list[R]:

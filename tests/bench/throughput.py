@@ -1,0 +1,320 @@
+"""How fast prompts become judged completions: one request for n answers, then one for their judgment, side by side.
+
+Clients: ``aiohttp`` is the plainest loop that can be written (no retry, no cache, nothing stored); ``backend`` is
+``OpenAIModel`` alone; ``pipeline`` is what ``rlhf-eval generate+judge`` runs, with cache, budget and a store on disk;
+``stock`` is the openai package as it comes; ``distilabel`` is distilabel 1.5.3, where it is installed. The ceiling is what
+latency alone allows: in flight / (2 x latency) prompts a second. Client and server share the machine.
+
+    python tests/bench/throughput.py --in-flight 100 400 1000 --repeats 2 --json throughput.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+from server import reset, running_server, stats  # noqa: E402
+
+WRITER, JUDGE = "alpha", "judge"
+FILLER = "Explain in plain words why the sky is blue, and name one thing that most people get wrong about it. "
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What every client has to do."""
+
+    base_url: str
+    prompts: tuple[str, ...]
+    completions: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measurement."""
+
+    client: str
+    in_flight: int
+    most_seen: int
+    requests: int
+    seconds: float
+    prompts_per_second: float
+    share_of_ceiling: float
+    cpu_ms_per_request: float
+
+
+def question(prompt: str, answers: Sequence[str]) -> str:
+    """The judge's prompt: the question and all answers."""
+    return "\n\n".join([prompt, *(f"Answer {i}: {text}" for i, text in enumerate(answers)), "Which is best?"])
+
+
+async def at_once(
+    prompts: Sequence[str], limit: int, work: Callable[[str, asyncio.Semaphore], Awaitable[None]]
+) -> None:
+    """Work on every prompt with ``limit`` requests in flight."""
+    slots = asyncio.Semaphore(limit)
+    await asyncio.gather(*(work(prompt, slots) for prompt in prompts))
+
+
+async def aiohttp_loop(task: Task) -> None:
+    """Post, parse, post, parse."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def ask(model: str, text: str, n: int) -> list[str]:
+            body = {"model": model, "messages": [{"role": "user", "content": text}], "n": n, "max_tokens": 512}
+            async with session.post(f"{task.base_url}/chat/completions", json=body) as response:
+                reply = await response.json()
+            return [choice["message"]["content"] for choice in reply["choices"]]
+
+        async def work(prompt: str, slots: asyncio.Semaphore) -> None:
+            async with slots:
+                answers = await ask(WRITER, prompt, task.completions)
+            async with slots:
+                (verdict,) = await ask(JUDGE, question(prompt, answers), 1)
+            assert "[[" in verdict
+
+        await at_once(task.prompts, task.in_flight, work)
+
+
+async def stock(task: Task) -> None:
+    """The openai package with its own HTTP client, its limits lifted."""
+    import openai
+
+    from rlhf_eval.models.openai_http import http
+
+    limits = http.Limits(max_connections=None, max_keepalive_connections=None)
+    client = openai.AsyncOpenAI(
+        base_url=task.base_url,
+        api_key="EMPTY",
+        max_retries=0,
+        http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=600),
+    )
+
+    async def ask(model: str, text: str, n: int) -> list[str]:
+        reply = await client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": text}], n=n, max_tokens=512
+        )
+        return [choice.message.content or "" for choice in reply.choices]
+
+    async def work(prompt: str, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            answers = await ask(WRITER, prompt, task.completions)
+        async with slots:
+            (verdict,) = await ask(JUDGE, question(prompt, answers), 1)
+        assert "[[" in verdict
+
+    await at_once(task.prompts, task.in_flight, work)
+    await client.close()
+
+
+async def backend(task: Task) -> None:
+    """Our backend without the door."""
+    from rlhf_eval.models.base import ChatRequest
+    from rlhf_eval.models.openai import OpenAIModel
+    from rlhf_eval.records import Message
+
+    writer, judge = (OpenAIModel(name, task.base_url) for name in (WRITER, JUDGE))
+
+    async def work(prompt: str, slots: asyncio.Semaphore) -> None:
+        async with slots:
+            reply = await writer.chat(ChatRequest(messages=(Message("user", prompt),), n=task.completions))
+        asked = question(prompt, [choice.text for choice in reply.choices])
+        async with slots:
+            verdict = await judge.chat(ChatRequest(messages=(Message("user", asked),)))
+        assert "[[" in verdict.choices[0].text
+
+    await at_once(task.prompts, task.in_flight, work)
+    await writer.close()
+    await judge.close()
+
+
+async def pipeline(task: Task) -> None:
+    """The whole line as the command line runs it: doors, cache, budget, accounts, two runs on disk."""
+    from generators import sample
+    from rlhf_eval.models.base import ChatRequest, Model
+    from rlhf_eval.records import Completion, Message, Prompt, Verdict
+    from rlhf_eval.stages.generate import Writer
+    from rlhf_eval.stages.judge import Design, Instrument
+    from rlhf_eval.verbs.flow import Bench, Ledger, follow, generation_into, judging_into
+    from rlhf_eval.verbs.session import Options, Session
+
+    async def judge(prompt: Prompt, answers: Sequence[Completion], model: Model, config: None) -> Verdict:
+        asked = question(prompt.text, [answer.text for answer in answers])
+        reply = await model.chat(ChatRequest(messages=(Message("user", asked),)))
+        assert "[[" in reply.choices[0].text
+        return Verdict(scores=(1.0, *(0.0 for _ in answers[1:])), rationale=reply.choices[0].text)
+
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        # Writer and judge have a door each.
+        session = Session(Options(store=Path(folder), concurrency=task.in_flight // 2, quiet=True))
+        writer = Writer(
+            generate=sample.generate,
+            config=sample.Config(n=task.completions),
+            models=[session.door(f"openai:{WRITER}@{task.base_url}")],
+        )
+        instrument = Instrument(
+            judge=judge, config=None, model=session.door(f"openai:{JUDGE}@{task.base_url}"), arity=0, name="bench"
+        )
+        prompts = [Prompt.of(text) for text in task.prompts]
+        runs = [stack.enter_context(session.begin(verb, {}, {})) for verb in ("generate", "judge")]
+        written, judged = (Ledger(run) for run in runs)
+        result = await follow(
+            session,
+            "generate+judge",
+            prompts,
+            [written, judged],
+            generations=[generation_into(session, writer, written)],
+            judgings=[judging_into(Bench(instrument, Design(orders="one"), {}), judged, prompts, 0)],
+        )
+        assert result.tally.status["done"] == len(prompts), result.tally
+        await session.close()
+
+
+def distilabel(task: Task) -> None:
+    """distilabel as its guide writes it; two steps run at once, so half of the requests in flight make a batch."""
+    import logging
+
+    for name in ("httpx", "httpx2", "openai", "distilabel"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from distilabel.models import OpenAILLM
+    from distilabel.pipeline import Pipeline
+    from distilabel.steps import LoadDataFromDicts
+    from distilabel.steps.tasks import TextGeneration
+
+    def llm(model: str) -> Any:
+        return OpenAILLM(
+            model=model, base_url=task.base_url, api_key="EMPTY", generation_kwargs={"max_new_tokens": 512}
+        )
+
+    batch = task.in_flight // 2
+    with Pipeline(name="throughput", cache_dir=tempfile.mkdtemp()) as line:
+        load = LoadDataFromDicts(data=[{"instruction": prompt} for prompt in task.prompts], batch_size=batch)
+        write = TextGeneration(
+            llm=llm(WRITER), num_generations=task.completions, group_generations=True, input_batch_size=batch
+        )
+        judge = TextGeneration(
+            llm=llm(JUDGE),
+            input_batch_size=batch,
+            columns=["instruction", "generation"],
+            template="{{ instruction }} {{ generation }} Which is best?",
+            output_mappings={"generation": "verdict"},
+        )
+        load >> write >> judge
+    distiset = line.run(use_cache=False)
+    assert len(distiset["default"]["train"]) == len(task.prompts)
+
+
+CLIENTS: dict[str, Callable[[Task], Any]] = {
+    "aiohttp": aiohttp_loop,
+    "backend": backend,
+    "pipeline": pipeline,
+    "stock": stock,
+    "distilabel": distilabel,
+}
+
+
+def warm(client: str, base_url: str) -> None:
+    """Import everything and build what is built once; no client is timed for that."""
+    run(CLIENTS[client], Task(base_url, ("warm up",) * 4 if client != "pipeline" else ("warm up",), 2, 4))
+
+
+def run(client: Callable[[Task], Any], task: Task) -> None:
+    """Do the task, whether the client is async or not."""
+    outcome = client(task)
+    if outcome is not None:
+        asyncio.run(outcome)
+
+
+def measure(client: str, task: Task, latency: float) -> Row:
+    """One timed run; CPU is that of this process and its children."""
+    reset(task.base_url)
+    gc.collect()
+    cpu, started = cpu_seconds(), time.perf_counter()
+    run(CLIENTS[client], task)
+    seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
+    seen = stats(task.base_url)
+    rate = len(task.prompts) / seconds
+    return Row(
+        client=client,
+        in_flight=task.in_flight,
+        most_seen=seen["max_in_flight"],
+        requests=seen["requests"],
+        seconds=round(seconds, 2),
+        prompts_per_second=round(rate, 1),
+        share_of_ceiling=round(rate / (task.in_flight / (2 * latency)), 3),
+        cpu_ms_per_request=round(1000 * cpu / seen["requests"], 3),
+    )
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the children that have ended."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+def show(rows: Sequence[Row]) -> str:
+    """The rows as a table; the last column compares with the aiohttp loop at the same number in flight."""
+    best: dict[int, float] = {}
+    for row in rows:
+        if row.client == "aiohttp":
+            best[row.in_flight] = max(row.prompts_per_second, best.get(row.in_flight, 0.0))
+    lines = ["client      in flight  seen  requests      s  prompts/s  of ceiling  CPU ms/request  of aiohttp"]
+    for row in sorted(rows, key=lambda r: (r.in_flight, list(CLIENTS).index(r.client), r.seconds)):
+        beside = f"{row.prompts_per_second / best[row.in_flight]:.0%}" if row.in_flight in best else "-"
+        lines.append(
+            f"{row.client:11} {row.in_flight:9} {row.most_seen:5} {row.requests:9} {row.seconds:6.2f} "
+            f"{row.prompts_per_second:10.1f} {row.share_of_ceiling:11.0%} {row.cpu_ms_per_request:15.3f} {beside:>11}"
+        )
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--prompts", type=int, default=1000)
+    parser.add_argument("--completions", type=int, default=4)
+    parser.add_argument("--latency", type=float, default=0.2, help="seconds of every request on the server")
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[100, 400, 1000])
+    parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=["aiohttp", "backend", "pipeline"])
+    parser.add_argument("--repeats", type=int, default=2, help="rounds; clients take turns within each")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    given = arguments()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+    rows: list[Row] = []
+    with running_server(latency=given.latency) as base_url:
+        for client in given.clients:
+            warm(client, base_url)
+        for turn in range(given.repeats):
+            prompts = tuple(f"{turn}.{i}: {FILLER}" for i in range(given.prompts))
+            for in_flight in given.in_flight:
+                for client in given.clients:
+                    task = Task(base_url, prompts, given.completions, in_flight)
+                    rows.append(measure(client, task, given.latency))
+                    print(json.dumps(asdict(rows[-1])), file=sys.stderr, flush=True)
+    print(show(rows))
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
