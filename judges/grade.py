@@ -4,7 +4,7 @@ The judge ends with ``[[7]]``, or with ``[[yes]]`` or ``[[no]]``. Where the serv
 tokens, the grade is their weighted mean, as in G-Eval (Liu et al., arXiv 2303.16634, section 2), a grade of two tokens
 ("1", "0") included; else it is the number itself, or the mean of ``samples`` replies.
 
-    rlhf-eval judge --judge grade --judge-model openai:NAME@http://localhost:8000/v1 --set judge.high=5
+    rlhf-eval judge --judge grade --judge-model openai:NAME@http://localhost:8000/v1 --set high=5
 """
 
 from __future__ import annotations

@@ -1,19 +1,27 @@
 """Compare two answers: which is better, and by how much the judge thinks so.
 
 The judge answers ``[[A]]`` or ``[[B]]`` (``[[C]]`` for a tie, where ties are allowed), or one of five steps from
-``[[A>>B]]`` to ``[[B>>A]]``. Where the server gives log-probabilities, the score is the probability of the verdict's letter,
-as in RLAIF (Lee et al., arXiv 2309.00267, section 2.1) and AlpacaEval 2; else it is 1, 0 or .5, or the mean of ``samples``
-replies. The stage shows both orders; position bias then cancels or shows.
+``[[A>>B]]`` to ``[[B>>A]]``. Where the server gives log-probabilities, the score is the probability of the verdict's
+letter, as in RLAIF (Lee et al., arXiv 2309.00267, section 2.1) and AlpacaEval 2; else it is 1, 0 or .5, or the mean of
+``samples`` replies. The stage shows both orders; position bias then cancels or shows.
 
     rlhf-eval judge --judge pairwise --model openai:NAME@http://localhost:8000/v1
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from judges.reading import average, last_label, last_verdict, letter_probabilities, strip_thinking
+from judges.reading import (
+    average,
+    bare_letter_probabilities,
+    last_label,
+    last_verdict,
+    letter_probabilities,
+    strip_thinking,
+)
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
 from rlhf_eval.templates import conversation, fill, read, read_file
@@ -22,6 +30,9 @@ ARITY = 2
 
 STEPS = ("A>>B", "A>B", "A=B", "B>A", "B>>A")
 """The five-step verdicts (Arena-Hard, arXiv 2406.11939)."""
+
+SAME_STEP = {"A<B": "B>A", "A<<B": "B>>A", "B<A": "A>B", "B<<A": "A>>B", "B=A": "A=B"}
+"""Other ways to write the same five."""
 
 CATEGORIES = {
     "math": ("math", "maths", "mathematics", "reasoning", "gsm8k", "logic"),
@@ -48,7 +59,7 @@ class Config:
     letters: str = "AB"
     """The two letters that stand for the answers: AB, or those of a template of your own."""
     bracketed: bool = True
-    """Look for [[A]]; else the reply must begin with the bare letter."""
+    """Look for [[A]]; else for the bare letter that the reply begins with, or might have by its log-probabilities."""
     by_category: bool = False
     """Add criteria of its own for a prompt whose category is math, code or writing."""
     soft: bool = True
@@ -69,6 +80,8 @@ class Config:
             raise ValueError("constrain leaves no room for reasoning; choose one of the two")
         if len(set(self.letters)) != 2 or not self.letters.isalpha():
             raise ValueError(f"letters is '{self.letters}'; two different letters are needed, for instance AB")
+        if not self.bracketed and (self.ties or self.reasoning):
+            raise ValueError("a bare letter leaves no room for ties and reasoning; set bracketed=true for them")
         if self.letters != "AB" and (self.ties or self.steps or not self.template):
             raise ValueError("letters other than AB need a template of your own, without ties and steps")
         if self.steps and (self.ties or not self.bracketed):
@@ -109,7 +122,8 @@ def read_verdict(choice: Choice, config: Config) -> Verdict:
     """
     thought, start = strip_thinking(choice.text)
     answer = choice.text[start:]
-    found = _found(answer, config)
+    shares = bare_letter_probabilities(choice, start, config.letters) if config.soft and not config.bracketed else None
+    found = (max(shares, key=shares.__getitem__), 0) if shares else _found(answer, config)
     if found is None:
         cause = f"unparsed: no {_wanted(config)} in the reply"
         if choice.finish_reason == "length":
@@ -120,9 +134,9 @@ def read_verdict(choice: Choice, config: Config) -> Verdict:
     if config.steps:
         first = dict(zip(STEPS, (1.0, config.slight, 0.5, 1 - config.slight, 0.0), strict=True))[verdict]
         return Verdict(scores=(first, 1.0 - first), rationale=choice.text, metadata=metadata)
-    shares = letter_probabilities(choice, start + offset, _letters(config)) if config.soft else None
-    if shares is None:
-        shares = {verdict: 1.0}
+    if config.soft and config.bracketed:
+        shares = letter_probabilities(choice, start + offset, _letters(config))
+    shares = shares or {verdict: 1.0}
     tie = shares.get("C", 0.0) / 2 if config.ties else 0.0
     first = shares.get(config.letters[0], 0.0) + tie
     return Verdict(scores=(first, 1.0 - first), rationale=choice.text, metadata=metadata)
@@ -161,13 +175,12 @@ def _wanted(config: Config) -> str:
 def _found(answer: str, config: Config) -> tuple[str, int] | None:
     """The verdict in the answer part of a reply, and its offset there."""
     if config.steps:
-        return last_label(answer, STEPS)
-    letters = _letters(config)
+        found = last_label(answer, (*STEPS, *SAME_STEP))
+        return (SAME_STEP.get(found[0], found[0]), found[1]) if found else None
     if config.bracketed:
-        return last_verdict(answer, letters)
-    offset = len(answer) - len(answer.lstrip())
-    letter, following = answer[offset : offset + 1], answer[offset + 1 : offset + 2]
-    return (letter, offset) if letter and letter in letters and not following.isalnum() else None
+        return last_verdict(answer, _letters(config))
+    bare = re.match(rf"\s*([{_letters(config)}])\b", answer)
+    return (bare.group(1), bare.start(1)) if bare else None
 
 
 def _verdict_rule(config: Config) -> str:
@@ -180,4 +193,6 @@ def _verdict_rule(config: Config) -> str:
         return f"{opening} {steps}" if config.reasoning else f"{opening} with nothing but your verdict. {steps}"
     if config.reasoning:
         return f"Explain your judgment in a few sentences, then end with [[A]] or [[B]].{tie}"
+    if not config.bracketed:
+        return f"Reply with the letter {config.letters[0]} or {config.letters[1]} and nothing else."
     return f"Reply with [[A]] or [[B]].{tie}"

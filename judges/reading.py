@@ -74,6 +74,25 @@ def letter_probabilities(choice: Choice, offset: int, letters: str) -> dict[str,
     return {x: p / total for x, p in mass.items()} if total > 0 else None
 
 
+def bare_letter_probabilities(choice: Choice, offset: int, letters: str) -> dict[str, float] | None:
+    """Share of each letter at the first token with text from ``offset`` on, whatever was written there; None if unknown.
+
+    For verdicts of one bare token, where the alternatives are the verdict (AlpacaEval 2): a reply that begins with
+    another word still had a probability for each letter. Only the spelling with the same leading space counts.
+    """
+    while choice.text[offset : offset + 1].isspace():
+        offset += 1
+    located = token_at(choice, offset)
+    if located is None or located[0].token[: located[1]].strip():
+        return None
+    token, at = located
+    known = {token.token: token.logprob, **dict(token.top)}
+    spelled = {x: token.token[:at] + x for x in letters}
+    mass = {x: math.exp(known[name]) if name in known else 0.0 for x, name in spelled.items()}
+    total = sum(mass.values())
+    return {x: p / total for x, p in mass.items()} if total > 0 else None
+
+
 _THOUGHT = re.compile(r"\A\s*<(think|thinking|thought|reasoning)>(.*?)(?:</\1>|\Z)", re.DOTALL)
 _THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>")
 
@@ -159,3 +178,10 @@ def average(verdicts: Sequence[Verdict]) -> Verdict:
     }
     means = tuple(sum(column) / len(readable) for column in columns)
     return Verdict(scores=means, rationale=rationale, metadata=metadata)
+
+
+def numbered_labels(text: str, count: int, labels: Sequence[str]) -> list[str] | None:
+    """The last ``[[k: label]]`` of each k from 1 to ``count``; None where one is missing or is not among ``labels``."""
+    said = {int(m.group(1)): m.group(2).lower() for m in re.finditer(r"\[\[ *(\d{1,3}) *: *(\w{1,20}) *\]\]", text)}
+    found = [said.get(k, "") for k in range(1, count + 1)]
+    return found if all(label in labels for label in found) else None
