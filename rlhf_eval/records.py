@@ -70,6 +70,8 @@ class Usage:
     completion_tokens: int = 0
     cost: float = 0.0
     seconds: float = 0.0
+    cached_tokens: int = 0
+    """Of the prompt tokens, those that the provider had in its own cache and charges less for."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -77,6 +79,7 @@ class Usage:
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cost=self.cost + other.cost,
             seconds=self.seconds + other.seconds,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
         )
 
     def __sub__(self, other: Usage) -> Usage:
@@ -85,6 +88,7 @@ class Usage:
             completion_tokens=self.completion_tokens - other.completion_tokens,
             cost=self.cost - other.cost,
             seconds=self.seconds - other.seconds,
+            cached_tokens=self.cached_tokens - other.cached_tokens,
         )
 
 

@@ -95,6 +95,12 @@ class Knobs:
     """Judge: standard deviation of a log-odds error that is fixed for each conversation."""
     unparsed: float = 0.0
     """Judge: share of replies that name no winner."""
+    batch_seconds: float = 0.3
+    """Seconds until a batch is done."""
+    batch_expire: float = 0.0
+    """Share of a batch's requests that are not done in time."""
+    batch_fail: str = ""
+    """If set, batches fail with these words."""
     log: str = ""
     """Append one JSON line a request to this file."""
 
@@ -363,6 +369,7 @@ class Service:
         self.knobs, self.replies = knobs, Replies(knobs)
 
     def reset(self) -> None:
+        self.batches = Batches(self)
         self.counts: Counter[str] = Counter()
         self.attempts: Counter[bytes] = Counter()
         self.in_flight = self.most = 0
@@ -452,6 +459,102 @@ def error(refusal: Refusal) -> bytes:
     return http(refusal.status, json.dumps(body).encode(), refusal.headers)
 
 
+class Batches:
+    """Files and batches: what was uploaded is answered line by line when its time has come."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, Json] = {}
+
+    def answer(self, path: str, raw: bytes) -> bytes:
+        """The response to one call of the batch protocol; raises Refusal."""
+        _, _, kind, *rest = path.split("/")
+        if kind == "files" and not rest:
+            boundary = raw.split(b"\r\n", 1)[0]
+            part = next(part for part in raw.split(boundary) if b"filename=" in part)
+            return http(
+                200,
+                msgspec.json.encode(
+                    {
+                        "id": self.file(part.partition(b"\r\n\r\n")[2][:-2]),
+                        "object": "file",
+                        "bytes": len(part),
+                        "created_at": 0,
+                        "filename": "x.jsonl",
+                        "purpose": "batch",
+                        "status": "processed",
+                    }
+                ),
+            )
+        if kind == "files" and rest[0] in self.files:
+            return http(200, self.files[rest[0]])
+        if kind == "batches" and not rest and raw:
+            return http(200, msgspec.json.encode(self.create(msgspec.json.decode(raw))))
+        if kind == "batches" and not rest:
+            listed = [self.state(batch) for batch in reversed(self.batches.values())]
+            return http(200, msgspec.json.encode({"object": "list", "data": listed, "has_more": False}))
+        if kind == "batches" and rest[0] in self.batches:
+            return http(200, msgspec.json.encode(self.state(self.batches[rest[0]])))
+        raise Refusal(404, f"Not Found: {path}")
+
+    def file(self, content: bytes) -> str:
+        name = f"file-{len(self.files)}"
+        self.files[name] = content
+        return name
+
+    def create(self, body: Json) -> Json:
+        """A new batch of an uploaded file."""
+        self.service.counts["batches"] += 1
+        batch = {
+            "id": f"batch_{len(self.batches)}", "object": "batch", "endpoint": body["endpoint"], "errors": None,
+            "input_file_id": body["input_file_id"], "completion_window": body["completion_window"],
+            "status": "in_progress", "created_at": time(), "metadata": body.get("metadata"),
+        }  # fmt: skip
+        self.batches[batch["id"]] = batch
+        return batch
+
+    def state(self, batch: Json) -> Json:
+        """The batch as it is now."""
+        knobs = self.service.knobs
+        if batch["status"] == "in_progress" and time() - batch["created_at"] >= knobs.batch_seconds:
+            if knobs.batch_fail:
+                batch |= {"status": "failed", "errors": {"object": "list", "data": [{"message": knobs.batch_fail}]}}
+            else:
+                self.finish(batch)
+        return batch
+
+    def finish(self, batch: Json) -> None:
+        """Answer every line."""
+        good, bad = [], []
+        for row in self.files[batch["input_file_id"]].splitlines():
+            line = msgspec.json.decode(row)
+            name, raw = line["custom_id"], msgspec.json.encode(line["body"])
+            self.service.counts["batched"] += 1
+            if uniform(name, batch["id"], "expire") < self.service.knobs.batch_expire:
+                expired = {"code": "batch_expired", "message": "This request could not be executed in time."}
+                bad.append({"id": "x", "custom_id": name, "response": None, "error": expired})
+                continue
+            fault, _ = self.service.fault(raw)
+            response = self.service.respond(line["url"], raw, fault, self.service.knobs.api_key) or http(500, b"{}")
+            status, payload = int(response[9:12]), response.partition(b"\r\n\r\n")[2]
+            try:
+                body = msgspec.json.decode(payload)
+            except msgspec.DecodeError:
+                status, body = 500, {"error": {"message": "the reply was lost", "type": "server_error"}}
+            result = {
+                "id": "x",
+                "custom_id": name,
+                "response": {"status_code": status, "request_id": "r", "body": body},
+            }
+            (good if status == 200 else bad).append({**result, "error": None})
+        bad_ones = b"\n".join(map(msgspec.json.encode, bad))
+        batch["output_file_id"] = self.file(b"\n".join(map(msgspec.json.encode, good))) if good else None
+        batch["error_file_id"] = self.file(bad_ones) if bad else None
+        batch["request_counts"] = {"total": len(good) + len(bad), "completed": len(good), "failed": len(bad)}
+        batch["status"] = "expired" if b"batch_expired" in bad_ones else "completed"
+
+
 class Connection(asyncio.Protocol):
     """One keep-alive connection."""
 
@@ -483,8 +586,14 @@ class Connection(asyncio.Protocol):
             self.transport.write(self.administer(path, raw, key.group(1) if key else ""))
 
     def administer(self, path: str, raw: bytes, key: str) -> bytes:
-        """The model list, the counters and the knobs."""
+        """The model list, files and batches, the counters and the knobs."""
         service = self.service
+        if path.startswith(("/v1/files", "/v1/batches")):
+            try:
+                service.authorize(key)
+                return service.batches.answer(path, raw)
+            except Refusal as refusal:
+                return error(refusal)
         if path == "/stats":
             return http(200, msgspec.json.encode(service.stats()))
         if path == "/reset":

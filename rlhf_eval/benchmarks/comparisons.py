@@ -1,5 +1,7 @@
 """The comparisons that a store holds, one row a judgment, grouped by judge, model and opponent.
 
+The altered answers with which an audit probes a judge are no model's and are left out.
+
 for group in comparisons(store): ...
 """
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from rlhf_eval.store.runs import Store
 
 _QUERY = """
-with text as (select id, any_value(model) as model from completions group by id),
+with text as (select id, any_value(model) as model from completions where not starts_with(model, 'audit/') group by id),
 once as (select id, judge, prompt_id, completion_ids, scores, "order", error from judgments
          where len(completion_ids) = 2 and ($1 is null or judge = $1)
                and ($2 is null or list_contains($2::varchar[], run_id))

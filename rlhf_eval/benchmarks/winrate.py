@@ -8,16 +8,20 @@ effective n (``rlhf_eval.stats.intervals``; Miller, arXiv 2411.00640).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_eval.benchmarks.comparisons import Comparisons
+from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.intervals import Interval, wilson
+
+SHAPE: Shape = "versus"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,15 @@ class Config:
     """Confidence of the intervals."""
 
 
-def score(group: Comparisons, config: Config) -> list[Estimate]:
+def score(evidence: Evidence, config: Config) -> list[Estimate]:
+    """The rates of every judge, model and baseline; raises UserError where a group has no readable judgment."""
+    groups = evidence.comparisons()
+    if not groups:
+        raise nothing_to_score("winrate", "comparison of a model with its baseline")
+    return [found for group in groups for found in rates(group, config)]
+
+
+def rates(group: Comparisons, config: Config) -> list[Estimate]:
     """Win rate, flip rate and first-slot rate of one group; raises UserError where no judgment is readable."""
     if not len(group.share):
         raise UserError(
@@ -36,12 +48,17 @@ def score(group: Comparisons, config: Config) -> list[Estimate]:
             "there is no win rate to show"
         )
     _, scores = group.by_prompt()
-    counts = {
-        "wins": int((scores > 0.5).sum()),
-        "losses": int((scores < 0.5).sum()),
-        "ties": int((scores == 0.5).sum()),
-    }
-    estimates = [_estimate("win_rate", wilson(scores, level=config.level), group, counts)]
+    about = {"model": group.model, "baseline": group.opponent, "judge": group.judge}
+    estimates = [
+        rate(
+            scores,
+            level=config.level,
+            about=about,
+            judgments=len(group.share),
+            unreadable=group.unreadable,
+            lost=group.lost,
+        )
+    ]
     flips, clusters = flipped(group)
     if len(flips):
         estimates.append(_estimate("flip_rate", wilson(flips, clusters, level=config.level), group, {}))
@@ -49,6 +66,19 @@ def score(group: Comparisons, config: Config) -> list[Estimate]:
     first = wilson(slot, group.prompt.astype(str), level=config.level)
     estimates.append(_estimate("first_slot_share", first, group, {}))
     return estimates
+
+
+def rate(
+    scores: Floats, *, level: float, about: Mapping[str, str], judgments: int, unreadable: int, lost: int
+) -> Estimate:
+    """The win rate from one score a prompt; ``about`` names model, baseline and judge."""
+    counts = {
+        "wins": int((scores > 0.5).sum()),
+        "losses": int((scores < 0.5).sum()),
+        "ties": int((scores == 0.5).sum()),
+    }
+    settings = {**about, "judgments": judgments, "unreadable": unreadable, **counts}
+    return estimate("win_rate", wilson(scores, level=level), failed=lost, settings=settings)
 
 
 def flipped(group: Comparisons) -> tuple[Floats, NDArray[np.str_]]:
@@ -64,24 +94,12 @@ def flipped(group: Comparisons) -> tuple[Floats, NDArray[np.str_]]:
 
 
 def _estimate(name: str, interval: Interval, group: Comparisons, counts: dict[str, int]) -> Estimate:
-    return Estimate(
-        name=name,
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-        n=interval.n,
-        failed=group.lost,
-        method=interval.method,
-        settings={
-            "model": group.model,
-            "baseline": group.opponent,
-            "judge": group.judge,
-            "se": interval.se,
-            "n_eff": interval.n_eff,
-            "level": interval.level,
-            "judgments": len(group.share),
-            "unreadable": group.unreadable,
-            "note": interval.note,
-            **counts,
-        },
-    )
+    settings = {
+        "model": group.model,
+        "baseline": group.opponent,
+        "judge": group.judge,
+        "judgments": len(group.share),
+        "unreadable": group.unreadable,
+        **counts,
+    }
+    return estimate(name, interval, failed=group.lost, settings=settings)

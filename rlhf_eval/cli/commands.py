@@ -4,43 +4,55 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
-from rlhf_eval.cli import show
+from rlhf_eval.cli import show, show_audit, show_plans
+from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
-from rlhf_eval.errors import GateFailed, UserError
+from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
 from rlhf_eval.store.cache import ResponseCache
+from rlhf_eval.verbs.audit import audit, compare_judges
 from rlhf_eval.verbs.compare import compare
+from rlhf_eval.verbs.engine_ray import spread
 from rlhf_eval.verbs.evaluate import evaluate
 from rlhf_eval.verbs.flow import generate, judge
 from rlhf_eval.verbs.leaderboard import leaderboard
 from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.pairs import pairs
 from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe
-from rlhf_eval.verbs.session import Options, Session
+from rlhf_eval.verbs.session import Cluster, Options, Session
 
 FLAGS: Mapping[str, tuple[str, ...]] = {
     "load": ("source", "path", "split"),
     "generate": ("prompts", "generator", "model", "n", "temperature"),
     "judge": ("completions", "judge", "judge_model", "orders", "matches", "repeats"),
     "pairs": ("judgments", "rule", "by", "out"),
-    "evaluate": ("benchmark", "prompts", "model", "baseline", "check"),
-}
+    "evaluate": ("benchmark", "prompts", "model", "baseline", "check", "judgments", "labels", "human", "stop_when"),
+    "audit": (
+        "judge", "judge_model", "completions", "reference", "own", "buy", "sample", "repeats", "attacks", "heavy",
+    ),
+}  # fmt: skip
 """Verb to the flags that are settings of its table; a flag that was not given stays out of it."""
 
-DEMO_PROMPTS = 60
+DEMO_PROMPTS = 120
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what was typed; returns the exit code."""
     registry.check_packages()
     commands: Mapping[str, Callable[[argparse.Namespace], int]] = {
+        "audit": _audit,
         "leaderboard": _leaderboard,
         "compare": _compare,
+        "parity": _parity,
+        "plan": _plan,
+        "correlate": _correlate,
         "run": _recipe,
         "demo": _demo,
         "runs": _runs,
@@ -63,6 +75,7 @@ async def _one(session: Session, verb: str, table: Mapping[str, Any]) -> Step:
         return Step(verb, load(session, table))
     if verb == "pairs":
         return Step(verb, pairs(session, table))
+    await spread(session, verb, table)
     if verb == "generate":
         return Step(verb, await generate(session, table))
     if verb == "judge":
@@ -92,10 +105,30 @@ def _run_tables(options: argparse.Namespace, tables: dict[str, dict[str, Any]]) 
     return _with_session(options, work)
 
 
+def _audit(options: argparse.Namespace) -> int:
+    if options.compare:
+        found = compare_judges(Session(Options(store=Path(options.store))), *options.compare)
+        show_audit.comparison(found, as_json=options.json)
+        return 0
+
+    async def work(session: Session) -> None:
+        result = await audit(session, _table(options))
+        show_audit.audit(result, session, as_json=options.json)
+        if result.card.stopped:
+            raise BudgetExceeded(result.card.stopped)
+
+    return _with_session(options, work)
+
+
 def _leaderboard(options: argparse.Namespace) -> int:
     session = Session(Options(store=Path(options.store)))
-    boards = leaderboard(session, judge=options.judge, baseline=options.baseline, run=options.run)
-    show.boards(boards, session, as_json=options.json)
+    boards = leaderboard(
+        session, judge=options.judge, baseline=options.baseline, run=options.run, by_category=options.by == "category"
+    )
+    form = "json" if options.json else options.format
+    show_boards(boards, form)
+    if form == "table":
+        show.after_boards(boards, session)
     return 0
 
 
@@ -107,6 +140,43 @@ def _compare(options: argparse.Namespace) -> int:
         worse = [c for c in found if c.estimate.high < 0]
         if worse:
             raise GateFailed(f"{options.a} is worse than {options.b} by {len(worse)} of {len(found)} judges")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rlhf_eval.verbs.plan import plan
+
+    session = Session(Options(store=Path(options.store)))
+    designs = plan(
+        session, effect=options.effect, prompts=options.prompts, power_wanted=options.power, price=options.price,
+        like=options.like,
+    )  # fmt: skip
+    show_plans.designs(designs, as_json=options.json)
+    return 0
+
+
+def _correlate(options: argparse.Namespace) -> int:
+    from rlhf_eval.verbs.correlate import correlate
+
+    session = Session(Options(store=Path(options.store)))
+    found = correlate(
+        session, Path(options.reference), column=options.column, name=options.name, judge=options.judge,
+        baseline=options.baseline,
+    )  # fmt: skip
+    show_plans.correlations(found, as_json=options.json)
+    return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    from rlhf_eval.cli.show_parity import parity as show_parity
+    from rlhf_eval.verbs.parity import parity
+
+    claims = parity(Path(options.path), only=options.only, allow_code=options.allow_code)
+    verdicts = show_parity(claims, as_json=options.json)
+    if verdicts["MISS"]:
+        raise GateFailed(f"{verdicts['MISS']} published numbers were missed")
+    if not verdicts["same"] and not verdicts["known fault"]:
+        raise UserError(f"{options.path}: nothing here can be checked; give a folder of upstream checkouts")
     return 0
 
 
@@ -169,6 +239,8 @@ def _in_session(wanted: Options, work: Callable[[Session], Awaitable[None]]) -> 
     session = Session(wanted)
 
     async def guarded() -> None:
+        with suppress(ValueError):  # only the main thread may; asyncio would keep Ctrl-C waiting while a model loads
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             await work(session)
         finally:
@@ -198,7 +270,17 @@ def _session_options(options: argparse.Namespace) -> Options:
         max_tokens=options.max_tokens,
         max_errors=options.max_errors,
         prices=Path(options.prices) if options.prices else None,
+        batch=options.batch,
+        cluster=_cluster(options),
     )
+
+
+def _cluster(options: argparse.Namespace) -> Cluster | None:
+    if options.engine == "ray":
+        return Cluster(address=options.address, workers=options.workers, tensor_parallel=options.tensor_parallel)
+    if options.address or options.workers or options.tensor_parallel > 1:
+        raise UserError("--address, --workers and --tensor-parallel belong to --engine ray")
+    return None
 
 
 def _table(options: argparse.Namespace) -> dict[str, Any]:
@@ -209,6 +291,8 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
         table = table[verb]
     given = {name: getattr(options, name) for name in FLAGS[verb] if getattr(options, name, None) is not None}
     table = {**table, **given}
+    if verb == "judge":
+        table = _preset(options, table)
     if verb == "evaluate":
         for name in ("judge", "generate"):
             if not isinstance(table.get(name, {}), dict):
@@ -216,6 +300,15 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
         table["judge"] = {**table.get("judge", {}), **_given(options, ("judge", "judge_model", "orders"))}
         table["generate"] = {**table.get("generate", {}), **_given(options, ("temperature",))}
     return apply_sets(table, options.set)
+
+
+def _preset(options: argparse.Namespace, table: dict[str, Any]) -> dict[str, Any]:
+    """The judge's table over the preset that was named; a template without a preset is a plain setting."""
+    template = options.template or ""
+    if options.preset:
+        preset: dict[str, Any] = registry.load("preset", "published").table(options.preset, template=template)
+        return {**preset, **table}
+    return {**table, "template": template} if template else table
 
 
 def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:

@@ -37,7 +37,20 @@ def build_parser() -> argparse.ArgumentParser:
         _common(command, work=work)
         return command
 
-    for declare in (_load, _generate, _judge, _pairs, _evaluate, _leaderboard, _compare, _run, _runs, _other):
+    for declare in (
+        _load,
+        _generate,
+        _judge,
+        _pairs,
+        _evaluate,
+        _audit,
+        _leaderboard,
+        _compare,
+        _parity,
+        _run,
+        _runs,
+        _other,
+    ):
         declare(add)
     return parser
 
@@ -66,6 +79,10 @@ def _judge(add: Add) -> None:
     command.add_argument("--completions", metavar="RUN", help="a run that holds completions (default: latest)")
     _judge_flags(command)
     command.add_argument("--matches", help="which completions meet: all, first, ring:K")
+    command.add_argument(
+        "--preset", metavar="NAME", help="a published protocol: mt_bench, arena_hard_v2, alpaca_eval_2 ..."
+    )
+    command.add_argument("--template", metavar="FILE", help="your own template, or with --preset the upstream one")
     command.add_argument("--repeats", type=int, help="how often each question is put")
 
 
@@ -92,6 +109,31 @@ def _evaluate(add: Add) -> None:
     _judge_flags(command)
     command.add_argument("--temperature", type=float, help="sampling temperature of the models")
     command.add_argument("--check", metavar="JUDGE", help="a judge by program to hold beside the judge: gold")
+    command.add_argument("--judgments", metavar="RUN", help="score the judgments that a run holds, without any call")
+    command.add_argument("--labels", metavar="JUDGE", help="whose labels are right, where a judge is measured: gold")
+    command.add_argument("--human", metavar="FILE", help="people's labels, which correct the win rate")
+    command.add_argument("--stop-when", choices=("never", "decided"), help="stop once the win rate is decided")
+
+
+def _audit(add: Add) -> None:
+    command = add("audit", "measure a judge: what it is worth, what moves it, what that costs")
+    command.add_argument("--judge", metavar="PLUGIN|NAME", help="a judge plugin, or the start of a stored judge's name")
+    command.add_argument(
+        "--judge-model", metavar="SPEC", help="the model behind it; without, stored judgments are read"
+    )
+    command.add_argument(
+        "--completions", metavar="RUN", help="a run whose answers are used (default: all that it judged)"
+    )
+    command.add_argument("--reference", metavar="JUDGE", help="a judge that is right (default: gold and human labels)")
+    command.add_argument("--own", action="append", metavar="MODEL", help="a model whose answers are the judge's own")
+    command.add_argument("--buy", metavar="KINDS", help="all, none, or some of swaps,repeats,copies,triples,injections")
+    command.add_argument("--sample", type=int, metavar="N", help="prompts for which anything is bought (default: 50)")
+    command.add_argument("--repeats", type=int, metavar="N", help="how often each question is put again (default: 1)")
+    command.add_argument("--attacks", type=int, metavar="N", help="injected orders that each prompt tries (default: 4)")
+    command.add_argument("--heavy", action="store_true", default=None, help="also try an answer of 100,000 characters")
+    command.add_argument(
+        "--compare", nargs=2, metavar=("OLD", "NEW"), help="would another judge change the leaderboard?"
+    )
 
 
 def _leaderboard(add: Add) -> None:
@@ -99,6 +141,8 @@ def _leaderboard(add: Add) -> None:
     command.add_argument("--judge", default="", help="only this judge (the start of its name)")
     command.add_argument("--baseline", default="", help="compare with this model (default: whoever stood second)")
     command.add_argument("--run", default="", help="only this run's judgments")
+    command.add_argument("--by", choices=("category",), default="", help="one board for each category of prompts")
+    command.add_argument("--format", choices=("table", "md", "csv", "latex", "json"), default="table")
 
 
 def _compare(add: Add) -> None:
@@ -107,6 +151,33 @@ def _compare(add: Add) -> None:
     command.add_argument("b", metavar="B")
     command.add_argument("--judge", default="", help="only this judge (the start of its name)")
     command.add_argument("--fail-on-regression", action="store_true", help="exit 4 if A is surely worse than B")
+
+
+def _plan(add: Add) -> None:
+    command = add("plan", "say before spending how many prompts and calls a difference needs, by design", work=False)
+    command.add_argument(
+        "--effect", type=float, metavar="D", help="smallest distance from .5 that matters: .05 is 55 %%"
+    )
+    command.add_argument("--prompts", type=int, metavar="N", help="prompts that there are")
+    command.add_argument("--power", type=float, default=0.8, help="chance to find the effect (%(default)s)")
+    command.add_argument("--price", type=float, metavar="USD", help="dollars a judge call")
+    command.add_argument("--like", default="", metavar="RUN", help="learn the variances from this run's judgments")
+
+
+def _correlate(add: Add) -> None:
+    command = add("correlate", "compare a leaderboard's order with a reference ranking", work=False)
+    command.add_argument("reference", help="a CSV with models and their scores")
+    command.add_argument("--column", default="", help="the column of scores (default: the first of numbers)")
+    command.add_argument("--name", default="", help="the column of model names (default: model)")
+    command.add_argument("--judge", default="", help="only this judge (the start of its name)")
+    command.add_argument("--baseline", default="", help="compare with this model")
+
+
+def _parity(add: Add) -> None:
+    command = add("parity", "derive published numbers again from the files that they were published with", work=False)
+    command.add_argument("path", help="a folder of upstream checkouts, or one of them")
+    command.add_argument("--only", default="", metavar="PEER", help="one peer: alpaca_eval, llmbar, ...")
+    command.add_argument("--allow-code", action="store_true", help="run the programs that HumanEval's example holds")
 
 
 def _run(add: Add) -> None:
@@ -149,6 +220,15 @@ def _common(command: argparse.ArgumentParser, *, work: bool) -> None:
     shared.add_argument("--retry-failed", action="store_true", help="try the failed prompts of a finished run again")
     shared.add_argument("--no-cache", action="store_true", help="neither use nor keep cached replies")
     shared.add_argument("--concurrency", type=int, default=64, metavar="N", help="requests in flight (%(default)s)")
+    shared.add_argument(
+        "--batch", action="store_true", help="use the provider's batch API: half the price, hours of delay"
+    )
+    shared.add_argument("--engine", choices=("local", "ray"), default="local", help="who does the work (%(default)s)")
+    shared.add_argument(
+        "--address", default="", help="with --engine ray: the cluster, or auto (default: start one here)"
+    )
+    shared.add_argument("--workers", type=int, metavar="N", help="with --engine ray: copies of the flow")
+    shared.add_argument("--tensor-parallel", type=int, default=1, metavar="N", help="with --engine ray: GPUs a model")
     shared.add_argument("--rpm", type=float, default=0, metavar="N", help="requests a minute and endpoint, at most")
     shared.add_argument("--tpm", type=float, default=0, metavar="N", help="tokens a minute and endpoint, at most")
     shared.add_argument("--max-cost", type=float, metavar="USD", help="stop (exit 5) before this is overrun")

@@ -14,6 +14,7 @@ from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.store.cache import CacheStats
 from rlhf_eval.store.runs import Store
+from rlhf_eval.verbs.audit import stamp
 from rlhf_eval.verbs.compare import Comparison
 from rlhf_eval.verbs.doctor import Check
 from rlhf_eval.verbs.evaluate import EvaluateResult
@@ -45,6 +46,8 @@ def step(step: Step, session: Session, *, as_json: bool) -> None:
     print(f"\n{step.verb}: {_headline(result, session)}")
     if isinstance(result, EvaluateResult):
         print(estimates(result.estimates))
+        for judge in dict.fromkeys(str(e.settings["judge"]) for e in result.estimates if e.name in RATES):
+            print(f"  {stamp(session, judge)}")
     if isinstance(result, LoadResult):
         for warning in result.warnings:
             print(f"  warning: {warning}", file=sys.stderr)
@@ -57,28 +60,10 @@ def step(step: Step, session: Session, *, as_json: bool) -> None:
     print(f"  next:    {_next(step, session)}")
 
 
-def boards(found: Sequence[Board], session: Session, *, as_json: bool) -> None:
-    """Leaderboards: one table a judge and baseline."""
-    if as_json:
-        for board in found:
-            for estimate in board.rows:
-                _emit({"event": "estimate", **to_row(estimate)})
-        return
-    for board in found:
-        print(f"\nwin rate against {board.baseline}, judge {board.judge}")
-        rows = [
-            [
-                str(e.settings["model"]),
-                _percent(e),
-                f"{100 * e.settings['se']:.2f}",
-                f"{e.n:,}",
-                f"{e.settings['wins']}/{e.settings['ties']}/{e.settings['losses']}",
-                f"{e.failed + e.settings['unreadable']}",
-                "few prompts" if e.n < FEW else "",
-            ]
-            for e in board.rows
-        ]
-        print(table(["model", "win rate, 95 % interval", "SE", "n", "won/tied/lost", "failed", ""], rows))
+def after_boards(found: Sequence[Board], session: Session) -> None:
+    """Below the boards: what is known of their judges, and the next command."""
+    for judge in dict.fromkeys(board.judge for board in found):
+        print(f"  {stamp(session, judge)}")
     best = found[0].rows
     if len(best) > 1:
         names = [str(row.settings["model"]) for row in best[:2]]

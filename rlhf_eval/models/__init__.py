@@ -66,7 +66,9 @@ def _openai(spec: Spec) -> Model:
     replicas = [OpenAIModel(model, url or None, name=spec.name, config=config) for url in urls.split(",")]
     if len(replicas) == 1:
         return replicas[0]
-    return Pool(replicas, name=spec.name, identity=config.identity or f"openai:{model}@{','.join(sorted(urls.split(',')))}")
+    return Pool(
+        replicas, name=spec.name, identity=config.identity or f"openai:{model}@{','.join(sorted(urls.split(',')))}"
+    )
 
 
 def _hf(spec: Spec) -> Model:

@@ -200,7 +200,7 @@ def need(package: str, spec: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:
-        name = error.name or package
+        name = (error.name or package).partition(".")[0]
         raise UserError(f"{spec} needs the package '{name}': {install_hint(package)}") from error
 
 

@@ -10,13 +10,14 @@ killed run repeats at most the requests in flight.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -29,10 +30,24 @@ from rlhf_eval.records import Usage, fingerprint
 PASSING = frozenset({"timeout", "connection", "rate_limit", "server", "malformed"})
 """Failures that another attempt may cure."""
 
+NOTHING = Usage()
+
 _TOGETHER = 0.001
 """Seconds within which replies are stored in one transaction."""
 
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A model that draws only so many samples in one request.
+
+    Its ``chat`` may answer with fewer samples than were asked for, the first ones; the door asks for the rest.
+    """
+
+    def most_samples(self, request: ChatRequest) -> int:
+        """Most samples that one request like this one gets, at least 1."""
+        ...
 
 
 class Cache(Protocol):
@@ -105,23 +120,20 @@ class Door:
         self._silent_since: float | None = None
         self._mean_tokens = 0.0
         self._probes = model if isinstance(model, Probes) else None
+        self._bounds = model if isinstance(model, Bounded) else None
         self._probe: asyncio.Task[None] | None = None
         self._commits = _GroupCommit()
 
     async def chat(self, request: ChatRequest) -> Reply:
         """The samples of ``request``: from the cache where they are, from the model where they are not."""
-        keys = [self._key("chat", request, index) for index in _indices(request)]
+        keys = self._keys("chat", request)
         choices = {key: msgspec.json.decode(raw, type=Choice) for key, raw in self._recall(keys).items()}
         parts = _missing(request, [key in choices for key in keys])
-        used = Usage()
-        for part in parts:
-            reply = await self._attempts(part)
-            used = used + reply.usage
-            start = part.first_sample - request.first_sample
-            new = dict(zip(keys[start : start + part.n], reply.choices, strict=True))
-            await self._keep({key: msgspec.json.encode(choice) for key, choice in new.items()})
-            choices.update(new)
         bought = sum(part.n for part in parts)
+        used = Usage()
+        if parts:
+            fresh, used = await self._buy_all(parts, dict(zip(_indices(request), keys, strict=True)))
+            choices.update(fresh)
         self._count(samples=request.n, cached=request.n - bought)
         return Reply(choices=tuple(choices[key] for key in keys), usage=used, cached=request.n - bought)
 
@@ -146,13 +158,25 @@ class Door:
         return self._price.cost(Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens))
 
     async def close(self) -> None:
-        """Close the model behind."""
+        """Store the replies that have just come, whoever still waits for them, and close the model behind."""
+        await self._commits.settle()
         await self._model.close()
 
     def _key(self, what: str, request: ChatRequest, index: int) -> str:
         return fingerprint(
             what, self.id, request.messages, request.sampling, request.top_logprobs, request.choices, index
         )
+
+    def _keys(self, what: str, request: ChatRequest) -> list[str]:
+        """``_key`` of every sample, with what they share encoded once: they differ in their last part only."""
+        same = (what, self.id, request.messages, request.sampling, request.top_logprobs, request.choices)
+        begun = hashlib.blake2b(msgspec.json.encode(same, order="deterministic")[:-1], digest_size=10)
+        keys = []
+        for index in _indices(request):
+            whole = begun.copy()
+            whole.update(b",%d]" % index)
+            keys.append(whole.hexdigest())
+        return keys
 
     def _recall(self, keys: Sequence[str]) -> dict[str, bytes]:
         return self._cache.get(keys) if self._cache is not None else {}
@@ -168,6 +192,40 @@ class Door:
         if meter is not None:
             meter.calls += 1
             meter.cached += cached
+
+    async def _buy_all(self, parts: Sequence[ChatRequest], keys: Mapping[int, str]) -> tuple[dict[str, Choice], Usage]:
+        """Buy all parts at once, none with more samples than the model gives in one request."""
+        pieces = [piece for part in parts for piece in self._pieces(part)]
+        if len(pieces) == 1:
+            return await self._buy(pieces[0], keys)
+        # Wait for all of them: what one piece paid for is not thrown away while another fails.
+        ends = await asyncio.gather(*(self._buy(piece, keys) for piece in pieces), return_exceptions=True)
+        choices, used = {}, Usage()
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+            choices.update(end[0])
+            used = used + end[1]
+        return choices, used
+
+    async def _buy(self, request: ChatRequest, keys: Mapping[int, str]) -> tuple[dict[str, Choice], Usage]:
+        """Buy the samples of one request and keep them; what a short reply lacks is bought after it."""
+        reply = await self._attempts(request)
+        bought = {keys[index]: choice for index, choice in zip(_indices(request), reply.choices, strict=False)}
+        await self._keep({key: msgspec.json.encode(choice) for key, choice in bought.items()})
+        got = len(reply.choices)
+        if got >= request.n:
+            return bought, reply.usage
+        rest = replace(request, first_sample=request.first_sample + got, n=request.n - got)
+        more, used = await self._buy_all([rest], keys)
+        return bought | more, reply.usage + used
+
+    def _pieces(self, request: ChatRequest) -> list[ChatRequest]:
+        most = self._bounds.most_samples(request) if self._bounds is not None else request.n
+        if request.n <= most:
+            return [request]
+        first, n = request.first_sample, request.n
+        return [replace(request, first_sample=first + k, n=min(most, n - k)) for k in range(0, n, most)]
 
     async def _attempts(self, request: ChatRequest) -> Reply:
         """Ask until a reply comes, the failure is one that no repetition cures, or the retries are used up."""
@@ -185,15 +243,14 @@ class Door:
 
     async def _once(self, request: ChatRequest) -> Reply:
         expected = _characters(request) / 3 + request.n * self._mean_tokens
-        longest = request.n * request.sampling.max_tokens
-        most = self._priced(Usage(prompt_tokens=_most_tokens(request), completion_tokens=longest))
-        async with self.limiter.slot(expected), self._budget.reserve(most) as book:
+        async with self.limiter.slot(expected), self._budget.reserve(self._most(request)) as book:
             started = time.monotonic()
             reply = await self._model.chat(request)
-            seconds = time.monotonic() - started
-            used = self._priced(replace(reply.usage, seconds=reply.usage.seconds or seconds))
+            used = self._settled(reply.usage, time.monotonic() - started)
             book(used)
-        self._mean_tokens += 0.05 * (used.completion_tokens / request.n - self._mean_tokens)
+        if not reply.choices:
+            raise RequestFailed("malformed", f"{self.name} answered without any choice")
+        self._mean_tokens += 0.05 * (used.completion_tokens / len(reply.choices) - self._mean_tokens)
         self._silent_since = None
         self.limiter.success(expected, used.prompt_tokens + used.completion_tokens)
         self.traffic.requests += 1
@@ -201,19 +258,35 @@ class Door:
         meter = _meter.get()
         if meter is not None:
             meter.usage = meter.usage + used
-        return replace(reply, usage=used)
+        return Reply(choices=reply.choices, usage=used)
 
     async def _ready(self) -> None:
         """Before the first request is bought, find out whether anybody is there; all callers wait for the one answer."""
         if self._probes is not None:
             if self._probe is None:
                 self._probe = asyncio.ensure_future(self._probes.probe())
-            await asyncio.shield(self._probe)
+            if self._probe.done():
+                self._probe.result()
+            else:
+                await asyncio.shield(self._probe)
 
-    def _priced(self, usage: Usage) -> Usage:
-        if usage.cost or self._price is None:
-            return usage
-        return replace(usage, cost=self._price.cost(usage))
+    def _most(self, request: ChatRequest) -> Usage:
+        """The most that a request can use; nothing where nobody limits it."""
+        if not self._budget.limited:
+            return NOTHING
+        longest = request.n * request.sampling.max_tokens
+        return self._settled(Usage(prompt_tokens=_most_tokens(request), completion_tokens=longest), 0.0)
+
+    def _settled(self, usage: Usage, seconds: float) -> Usage:
+        """``usage`` with its price and its time, where the model did not say them."""
+        cost = usage.cost or (self._price.cost(usage) if self._price is not None else 0.0)
+        return Usage(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cost=cost,
+            seconds=usage.seconds or seconds,
+            cached_tokens=usage.cached_tokens,
+        )
 
     def _note(self, failure: RequestFailed) -> None:
         counts = self.traffic.failures
@@ -253,6 +326,11 @@ class _GroupCommit:
             self._stored = loop.create_future()
             loop.call_later(_TOGETHER, self._commit, cache, self._stored)
         await asyncio.shield(self._stored)
+
+    async def settle(self) -> None:
+        """Return when nothing is pending."""
+        if self._stored is not None:
+            await asyncio.wait([self._stored])
 
     def _commit(self, cache: Cache, stored: asyncio.Future[None]) -> None:
         items, self._pending, self._stored = self._pending, {}, None

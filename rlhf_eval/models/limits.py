@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
 from rlhf_eval.errors import BudgetExceeded, RlhfEvalError
 from rlhf_eval.records import Usage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,21 @@ class Limits:
     """Seconds without any success after which connection failures count as a dead server."""
 
 
+class Held(Generic[T]):
+    """An async context manager out of two plain functions: a generator would cost as much as all else that they do."""
+
+    __slots__ = ("_enter", "_leave")
+
+    def __init__(self, enter: Callable[[], Awaitable[T]], leave: Callable[[], None]) -> None:
+        self._enter, self._leave = enter, leave
+
+    async def __aenter__(self) -> T:
+        return await self._enter()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+
 class Limiter:
     """Slots for requests in flight: fair, adaptive, with optional rates."""
 
@@ -48,16 +66,9 @@ class Limiter:
         self._requests = _Bucket(limits.rpm / 60, clock)
         self._tokens = _Bucket(limits.tpm / 60, clock)
 
-    @asynccontextmanager
-    async def slot(self, tokens: float) -> AsyncIterator[None]:
-        """Hold one place in flight for a request of about ``tokens`` tokens."""
-        await self._acquire()
-        try:
-            await self._wait_for_rates(tokens)
-            yield
-        finally:
-            self.in_flight -= 1
-            self._wake()
+    def slot(self, tokens: float) -> Held[None]:
+        """Hold one place in flight for a request of about ``tokens`` tokens, as an async context manager."""
+        return Held(partial(self._enter, tokens), self._leave)
 
     def success(self, tokens_expected: float = 0.0, tokens_used: float = 0.0) -> None:
         """A reply came: grow by one slot a round trip, and settle the token rate."""
@@ -73,6 +84,18 @@ class Limiter:
             self._last_cut = now
         if retry_after:
             self._open_at = max(self._open_at, now + retry_after)
+
+    async def _enter(self, tokens: float) -> None:
+        await self._acquire()
+        try:
+            await self._wait_for_rates(tokens)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        self._wake()
 
     async def _acquire(self) -> None:
         if not self._waiting and self.in_flight < int(self.limit):
@@ -142,23 +165,32 @@ class Budget:
         self._halted = self._halted or reason
         self._changed.set()
 
-    @asynccontextmanager
-    async def reserve(self, most: Usage) -> AsyncIterator[Callable[[Usage], None]]:
-        """Set ``most`` aside while a request runs; the caller reports what it really used.
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit to reserve against."""
+        return self.max_cost is not None or self.max_tokens is not None
+
+    def reserve(self, most: Usage) -> Held[Callable[[Usage], None]]:
+        """Set ``most`` aside while a request runs; the caller reports what it really used to what it is given.
 
         Waits while other requests hold what this one needs; raises BudgetExceeded when even an idle budget is too small.
         """
-        while not self._fits(self._reserved + most):
+        return Held(partial(self._take, most), partial(self._give, most))
+
+    async def _take(self, most: Usage) -> Callable[[Usage], None]:
+        while not self._fits(most):
             if self._holders == 0:
                 raise BudgetExceeded(self._words())
             self._changed.clear()
             await self._changed.wait()
-        self._reserved = self._reserved + most
         self._holders += 1
-        try:
-            yield self._book
-        finally:
-            self._holders -= 1
+        if self.limited:
+            self._reserved = self._reserved + most
+        return self._book
+
+    def _give(self, most: Usage) -> None:
+        self._holders -= 1
+        if self.limited:
             self._reserved = self._reserved - most if self._holders else Usage()
             self._changed.set()
 
@@ -168,9 +200,9 @@ class Budget:
     def _fits(self, more: Usage) -> bool:
         if self._halted is not None:
             raise self._halted
-        if self.max_cost is None and self.max_tokens is None:
+        if not self.limited:
             return True
-        total = self.spent + more
+        total = self.spent + self._reserved + more
         within_cost = self.max_cost is None or total.cost <= self.max_cost + 1e-12
         tokens = total.prompt_tokens + total.completion_tokens
         return within_cost and (self.max_tokens is None or tokens <= self.max_tokens)
@@ -183,4 +215,3 @@ class Budget:
             f"stopped by {' and '.join(limits)}: ${self.spent.cost:.4f} and {tokens:,} tokens are spent, and the next "
             "request could overrun the limit; what is done is kept"
         )
-

@@ -26,6 +26,7 @@ import openai
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed, RlhfEvalError, UserError
 from rlhf_eval.models.base import ChatRequest, Conversation, Reply
+from rlhf_eval.models.batch_api import BatchApi
 from rlhf_eval.models.openai_http import LeanClient, Outgoing, client_for, http
 from rlhf_eval.models.openai_replies import Received, failure, read, server_words, unwrapped
 from rlhf_eval.models.openai_requests import (
@@ -37,7 +38,7 @@ from rlhf_eval.models.openai_requests import (
     constraint_in,
     reject_constraint,
 )
-from rlhf_eval.records import Message, Sampling, Usage, fingerprint
+from rlhf_eval.records import Message, Sampling, fingerprint
 
 _log = logging.getLogger(__name__)
 _NAMES_SHOWN = 8
@@ -54,7 +55,7 @@ class Config:
     structured: Literal["auto"] | Constraint = "auto"
     """How to ask for one of several strings: ``vllm``, ``guided_choice``, ``json_schema``, ``off``, or find out."""
     max_n: int = 0
-    """Most samples of one request; 0 asks for all at once and learns from a refusal."""
+    """Most samples of one request; 0 asks for all at once and learns from a refusal or a short reply."""
     extra_body: str = ""
     """JSON object that every request carries besides, for instance {"top_k": 20}."""
     key_variable: str = "OPENAI_API_KEY"
@@ -101,12 +102,34 @@ class OpenAIModel:
         return f"OpenAIModel({self.model!r}, {self.base_url!r})"
 
     async def chat(self, request: ChatRequest) -> Reply:
-        """``request.n`` samples, in one request where the server allows; raises RequestFailed or ModelUnavailable."""
+        """As many of the ``n`` samples as one request gets, the first ones; raises RequestFailed or ModelUnavailable."""
         started = time.monotonic()
-        parts = await self._samples(request)
-        usage = sum((part.usage for part in parts), Usage())
-        choices = tuple(choice for part in parts for choice in part.choices)
-        return Reply(choices=choices, usage=replace(usage, seconds=time.monotonic() - started))
+        received = await self._ask(request)
+        return Reply(choices=received.choices, usage=replace(received.usage, seconds=time.monotonic() - started))
+
+    def most_samples(self, request: ChatRequest) -> int:
+        """Most choices of one request, as the user says or as far as the server has been heard on it."""
+        # vLLM refuses n > 1 where nothing is drawn.
+        if request.sampling.temperature == 0:
+            return 1
+        return self._dialect.max_n or request.n
+
+    def write(self, request: ChatRequest) -> dict[str, Any]:
+        """The body of ``request`` in the endpoint's dialect, for a batch."""
+        return body_of(self.model, request, self._dialect, self.config.endpoint) | self._extra
+
+    def read(self, request: ChatRequest, status: int, body: bytes) -> Reply:
+        """The reply in a response to what ``write`` wrote; raises RequestFailed."""
+        if status != 200:
+            failed = failure(status, body)
+            raise RequestFailed(failed.kind, self._scrubbed(failed.args[0]))
+        received = self._understood(request, self.write(request), body)
+        return Reply(choices=received.choices, usage=received.usage)
+
+    def batch_api(self) -> BatchApi:
+        """The endpoint's batch API."""
+        path = urlsplit(self._url).path
+        return BatchApi(self._client, path[path.find("/v1") :], name=self.name, scrub=self._scrubbed)
 
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """Not what this protocol does; raises UserError."""
@@ -124,46 +147,35 @@ class OpenAIModel:
         """Close all connections."""
         await self._client.close()
 
-    async def _samples(self, request: ChatRequest) -> list[Received]:
-        """Enough responses, in order, for all samples of ``request``."""
-        most = self._most(request)
-        if request.n <= most:
-            return await self._ask(request)
-        ends = range(0, request.n, most)
-        pieces = [replace(request, first_sample=request.first_sample + k, n=min(most, request.n - k)) for k in ends]
-        # Wait for all of them: what one piece paid for is not thrown away while another fails.
-        done = await asyncio.gather(*map(self._samples, pieces), return_exceptions=True)
-        for result in done:
-            if isinstance(result, BaseException):
-                raise result
-        return [part for result in done if not isinstance(result, BaseException) for part in result]
-
-    def _most(self, request: ChatRequest) -> int:
-        # vLLM refuses n > 1 where nothing is drawn.
-        if request.sampling.temperature == 0:
-            return 1
-        return self._dialect.max_n or request.n
-
-    async def _ask(self, request: ChatRequest) -> list[Received]:
-        body = body_of(self.model, request, self._dialect, self.config.endpoint)
+    async def _ask(self, wanted: ChatRequest) -> Received:
+        most = self.most_samples(wanted)
+        request = wanted if wanted.n <= most else replace(wanted, n=most)
+        body = self.write(request)
         try:
-            raw = await self._post(body | self._extra)
+            raw = await self._post(body)
         except _Refused as refused:
             if refused.status in (400, 422) and adapt(self._dialect, body, server_words(refused.content)[0]):
-                return await self._samples(request)
+                return await self._ask(wanted)
             raise await self._refusal(refused) from refused
+        received = self._understood(request, body, raw)
+        used = constraint_in(body)
+        if used and not self._dialect.settled and not self._obeyed(request, received):
+            reject_constraint(self._dialect, used)
+            return await self._ask(wanted)
+        return received
+
+    def _understood(self, request: ChatRequest, body: Mapping[str, Any], raw: bytes) -> Received:
+        """The success in ``raw``; fewer choices than were asked for say what the server's bound is."""
         received = read(raw)
         if received.unanswered and not self._warned:
             self._warned = True
             _log.warning("%s used all %s tokens to reason and gave no answer", self.name, request.sampling.max_tokens)
-        if request.choices:
-            used = constraint_in(body)
-            if used == "json_schema":
-                received = replace(received, choices=tuple(map(unwrapped, received.choices)))
-            if used and not self._dialect.settled and not self._obeyed(request, received):
-                reject_constraint(self._dialect, used)
-                return await self._samples(request)
-        return await self._completed(request, received)
+        choices = received.choices
+        if constraint_in(body) == "json_schema":
+            choices = tuple(map(unwrapped, choices))
+        if len(choices) < request.n:
+            self._dialect.max_n = len(choices)
+        return Received(choices[: request.n], received.usage)
 
     def _obeyed(self, request: ChatRequest, received: Received) -> bool:
         """Whether the server kept to the choices, rather than pass over a field that it does not know."""
@@ -171,15 +183,6 @@ class OpenAIModel:
         obeyed = all(any(text == c or (cut and c.startswith(text)) for c in request.choices) for text, cut in texts)
         self._dialect.settled = obeyed
         return obeyed
-
-    async def _completed(self, request: ChatRequest, received: Received) -> list[Received]:
-        """``received``, and requests for the samples that it lacks."""
-        got = len(received.choices)
-        if got >= request.n:
-            return [replace(received, choices=received.choices[: request.n])]
-        self._dialect.max_n = got
-        rest = replace(request, first_sample=request.first_sample + got, n=request.n - got)
-        return [received, *await self._samples(rest)]
 
     async def _post(self, body: dict[str, Any]) -> bytes:
         """The bytes of a success; raises _Refused, or RequestFailed where there was no response."""
@@ -240,7 +243,7 @@ class OpenAIModel:
             # Some servers list other names than they answer to: only a request tells.
             request = ChatRequest(messages=(Message("user", "Hi"),), sampling=Sampling(max_tokens=1))
             try:
-                await self._samples(request)
+                await self._ask(request)
             except RequestFailed as failed:
                 _log.info("%s: the probe failed with %s", self.name, failed)
 

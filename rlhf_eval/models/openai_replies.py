@@ -109,8 +109,6 @@ class Received:
 
     choices: tuple[Choice, ...]
     usage: Usage
-    cached_tokens: int = 0
-    """Prompt tokens that the server had in its own cache."""
     unanswered: int = 0
     """Choices whose reasoning left no room for an answer: their text is empty."""
 
@@ -132,9 +130,12 @@ def read(raw: bytes) -> Received:
     used = reply.usage or _Usage()
     details = used.prompt_tokens_details or _Details()
     usage = Usage(
-        prompt_tokens=used.prompt_tokens or 0, completion_tokens=used.completion_tokens or 0, cost=used.cost or 0.0
+        prompt_tokens=used.prompt_tokens or 0,
+        completion_tokens=used.completion_tokens or 0,
+        cost=used.cost or 0.0,
+        cached_tokens=details.cached_tokens or 0,
     )
-    return Received(choices, usage, details.cached_tokens or 0, unanswered)
+    return Received(choices, usage, unanswered)
 
 
 def _choice(choice: _Choice) -> Choice:

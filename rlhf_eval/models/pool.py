@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed
 from rlhf_eval.models.base import ChatRequest, Conversation, Model, Probes, Reply
+from rlhf_eval.models.door import Bounded
 
 REST = 5.0
 """Seconds that an endpoint sits out after a connection failure, unless all of them do."""
@@ -32,6 +33,11 @@ class Pool:
         """Answer at the least busy replica; raises like the replica."""
         async with self._replica() as replica:
             return await replica.chat(request)
+
+    def most_samples(self, request: ChatRequest) -> int:
+        """What every replica gives in one request."""
+        bounds = [replica.most_samples(request) for replica in self._replicas if isinstance(replica, Bounded)]
+        return min(bounds, default=request.n)
 
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """Score at the least busy replica; raises like the replica."""

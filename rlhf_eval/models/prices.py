@@ -31,15 +31,25 @@ class Price:
     cached: float | None = None
     """For prompt tokens that the provider had in its cache; None charges them like the others."""
 
+    batch: float = 1.0
+    """What a request of a batch costs, as a share of these prices."""
+
     def __post_init__(self) -> None:
+        if not 0 <= self.batch <= 1:
+            raise ValueError(f"batch is {self.batch}; it is a share of the other prices, from 0 to 1")
         if min(self.input, self.output, self.cached or 0.0) < 0:
             raise ValueError("a price is negative")
 
-    def cost(self, usage: Usage, *, cached_tokens: int = 0) -> float:
-        """US dollars for ``usage``, of whose prompt tokens ``cached_tokens`` were in the provider's cache."""
+    def batched(self) -> Price:
+        """The price of the same model in a batch."""
+        cached = None if self.cached is None else self.cached * self.batch
+        return Price(input=self.input * self.batch, output=self.output * self.batch, cached=cached)
+
+    def cost(self, usage: Usage) -> float:
+        """US dollars for ``usage``; its cached prompt tokens at their own price."""
         cached = self.input if self.cached is None else self.cached
-        fresh = usage.prompt_tokens - cached_tokens
-        return (fresh * self.input + cached_tokens * cached + usage.completion_tokens * self.output) / 1e6
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        return (fresh * self.input + usage.cached_tokens * cached + usage.completion_tokens * self.output) / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,11 @@ class Prices:
         read = [_read(file) for file in files]
         return cls(tuple(models for models, _ in read), tuple(source for _, source in read))
 
+    def batched(self) -> Prices:
+        """What the same models cost in a batch."""
+        lists = tuple({name: price.batched() for name, price in known.items()} for known in self.lists)
+        return Prices(lists, self.sources)
+
     def of(self, model: str) -> Price | None:
         """The price of ``model`` (a name, or a spec like ``openai:NAME@URL``), or None where no list has it."""
         name = _SCHEME.sub("", model).partition("@")[0]
@@ -81,10 +96,10 @@ class Prices:
         return None
 
 
-def cost(model: str, usage: Usage, prices: Prices, *, cached_tokens: int = 0) -> float | None:
+def cost(model: str, usage: Usage, prices: Prices) -> float | None:
     """US dollars that ``usage`` of ``model`` costs, or None where its price is unknown."""
     price = prices.of(model)
-    return None if price is None else price.cost(usage, cached_tokens=cached_tokens)
+    return None if price is None else price.cost(usage)
 
 
 def _read(path: Path) -> tuple[dict[str, Price], str]:

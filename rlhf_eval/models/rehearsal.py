@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Reply
-from rlhf_eval.models.door import Cache
+from rlhf_eval.models.door import Bounded, Cache
 from rlhf_eval.records import Usage
 
 TYPICAL = 0.25
@@ -64,6 +64,10 @@ class Rehearsal:
         expected = round(request.n * request.sampling.max_tokens * TYPICAL)
         usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=expected)
         return Reply(choices=tuple(Choice(text=text) for text in texts), usage=usage)
+
+    def most_samples(self, request: ChatRequest) -> int:
+        """As many as the model that is stood in for."""
+        return self._model.most_samples(request) if isinstance(self._model, Bounded) else request.n
 
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """Count the conversations; every reward is 0."""

@@ -87,7 +87,7 @@ class VllmModel:
         spec, wanted = name or f"vllm:{path}", config or Config()
         # vLLM reads this as it is imported; its start-up log is pages long.
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        need("vllm", spec)
+        need("vllm.sampling_params", spec)  # a folder called vllm would do for "vllm" alone
         if wanted.lora and not (Path(wanted.lora) / "adapter_config.json").is_file():
             raise UserError(f"{spec}: lora={wanted.lora} is no adapter folder: it has no adapter_config.json")
         checkpoint = open_checkpoint(

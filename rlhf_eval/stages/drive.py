@@ -8,6 +8,7 @@ says what stopped it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -97,7 +98,7 @@ async def drive(
             if stops:
                 return
 
-    with _on_interrupt(halt) as interrupted:
+    with _rare_collections(), _on_interrupt(halt) as interrupted:
         workers = {asyncio.ensure_future(worker()) for _ in range(width)}
         try:
             running = workers
@@ -129,6 +130,22 @@ async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage less often: thousands of requests in flight make each look long, and leave few cycles to find.
+
+    With Python's own thresholds a third of all CPU time went there, at 400 requests in flight.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextmanager

@@ -72,7 +72,10 @@ async def _judged(prompt: Prompt, judging: Judging, completions: Sequence[Comple
 
 async def _all(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Every step's result; a fatal error is raised when all have ended, so that none is orphaned while it is paid for."""
-    ends = await asyncio.gather(*steps, return_exceptions=True)
+    every = list(steps)
+    if len(every) == 1:  # the usual case needs no task of its own
+        return [await every[0]]
+    ends = await asyncio.gather(*every, return_exceptions=True)
     for end in ends:
         if isinstance(end, BaseException):
             raise end

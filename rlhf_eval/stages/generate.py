@@ -11,8 +11,8 @@ from typing import Any
 
 from rlhf_eval.errors import RequestFailed
 from rlhf_eval.models.base import Model
-from rlhf_eval.models.door import metered
-from rlhf_eval.records import Completion, Outcome, Prompt, Usage
+from rlhf_eval.models.door import NOTHING, metered
+from rlhf_eval.records import Completion, Outcome, Prompt
 from rlhf_eval.stages.drive import Sink
 
 Generate = Callable[[Sequence[Prompt], Sequence[Model], Any], AsyncIterator[Completion | Prompt]]
@@ -36,15 +36,16 @@ async def complete(prompt: Prompt, writer: Writer, sink: Sink, known: set[str]) 
     records = 0
     try:
         with metered() as meter:
-            before = Usage()
+            before = meter.usage
             async for record in writer.generate((prompt,), writer.models, writer.config):
                 records += 1
                 if isinstance(record, Prompt):
                     _store(sink, "prompts", record, known)
                     continue
                 # The tokens of one request that drew several samples stand on its first sample.
-                paid, before = meter.usage - before, meter.usage
-                completion = replace(record, usage=paid)
+                paid = NOTHING if meter.usage is before else meter.usage - before
+                before = meter.usage
+                completion = record if record.usage == paid else replace(record, usage=paid)
                 completions.append(completion)
                 _store(sink, "completions", completion, known)
     except RequestFailed as failure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -30,7 +30,8 @@ class Instrument:
 
     judge: Ask
     config: Any
-    model: Model | None
+    model: Model | Mapping[str, Model] | None
+    """What the judge asks; a judge made of members has their models by spec."""
     arity: int
     """Completions a call: 1 grades, 2 compares, 0 takes all of a prompt at once."""
     name: str
@@ -145,7 +146,7 @@ async def judge_prompt(
     """Put every question about one prompt that has no answer yet, all at once, and store the answers as they come."""
     failures: list[str] = []
 
-    async def one(call: Call) -> None:
+    def answered(call: Call) -> bool:
         identity = Judgment.id_of(
             prompt_id=prompt.id,
             completion_ids=tuple(c.id for c in call.completions),
@@ -153,7 +154,10 @@ async def judge_prompt(
             order=call.order,
             repeat=call.repeat,
         )
-        if identity in known:
+        return identity in known
+
+    async def one(call: Call) -> None:
+        if known and answered(call):
             return
         try:
             judgment = await put(prompt, call, instrument)
@@ -162,11 +166,18 @@ async def judge_prompt(
             return
         sink.append("judgments", judgment)
 
+    if len(asked) == 1:  # needs no task of its own
+        await one(asked[0])
+        return _outcome(prompt, asked, failures)
     # A fatal error of one call must not orphan its neighbours: they are paid for, so they are let finish.
     ends = await asyncio.gather(*(one(call) for call in asked), return_exceptions=True)
     for end in ends:
         if end is not None:
             raise end
+    return _outcome(prompt, asked, failures)
+
+
+def _outcome(prompt: Prompt, asked: Sequence[Call], failures: Sequence[str]) -> Outcome:
     if not asked:
         return Outcome.of(prompt.id, "judge", "skipped", reason="too few completions to judge")
     if failures:

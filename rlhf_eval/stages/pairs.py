@@ -102,7 +102,7 @@ class Settled:
         }
 
 
-PAIR, EQUAL, SAME_WORDS, NARROW, CONTRADICTION, FEW, NOTHING = range(7)
+PAIR, EQUAL, SAME_WORDS, NARROW, CONTRADICTION, UNDECIDED, FEW, NOTHING = range(8)
 
 
 def settle(matrix: Matrix, choice: Choice) -> Settled:
@@ -115,9 +115,10 @@ def settle(matrix: Matrix, choice: Choice) -> Settled:
     # Later lines win: the words of two answers are looked at first, their scores last.
     if choice.probability is None:
         ending[met & (share < 0.5)] = CONTRADICTION
+        ending[met & (share == 0.5)] = UNDECIDED
     ending[~(margin > choice.min_margin)] = NARROW
     ending[margin == 0] = EQUAL
-    ending[matrix.words[chosen] == matrix.words[rejected]] = SAME_WORDS
+    ending[(matrix.words[chosen] == matrix.words[rejected]) & (chosen != rejected)] = SAME_WORDS
     probability = _probability(matrix, choice, margin, share, met)
     good = np.flatnonzero(ending == PAIR)
     few = "fewer than two completions have a readable judgment"
@@ -129,6 +130,7 @@ def settle(matrix: Matrix, choice: Choice) -> Settled:
         "tie: the two answers are the same words",
         f"dropped: the margin is not over {choice.min_margin:g}",
         "dropped: where the two met, the judge preferred the rejected one",
+        "tie: where the two met, the judge had no preference",
         f"dropped: {few}",
         f"dropped: {choice.why}",
     )
@@ -163,7 +165,7 @@ def _endings(matrix: Matrix, choice: Choice, chosen: Ints, ending: Ints) -> tupl
     prompt = matrix.prompt
     ended = np.full(matrix.prompts, NOTHING)
     ended[matrix.counts < (1 if choice.chosen is None else 2)] = FEW
-    for kind in (EQUAL, SAME_WORDS, NARROW, CONTRADICTION, PAIR):
+    for kind in (EQUAL, SAME_WORDS, UNDECIDED, NARROW, CONTRADICTION, PAIR):
         ended[prompt[chosen[ending == kind]]] = kind
     # The SFT side of a rule that also pairs is extra: a prompt without a pair has not ended as one.
     extra = () if choice.chosen is not None else (choice.kept, choice.liked, choice.disliked)

@@ -57,6 +57,7 @@ class RunWriter:
         self._lock = threading.RLock()
         self._sealer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal")
         self._sealing: Future[None] | None = None
+        self._syncing: Future[None] | None = None
         self._closed = run.status == "done"
 
     def ids(self, table: str, *, failures: bool = True) -> set[str]:
@@ -80,6 +81,8 @@ class RunWriter:
             if log.rows >= self._rows_a_part or log.size >= BYTES_A_PART:
                 del self._logs[table]
                 self._seal_behind(log)
+            elif log.due():
+                self._sync_behind(log)
 
     def metric(self, values: Mapping[str, Any]) -> None:
         """Add one line of scalars to ``metrics.jsonl``; NaN and infinities are kept, as text."""
@@ -88,9 +91,11 @@ class RunWriter:
         with self._lock:
             log = self._logs.get("metrics") or self._open("metrics")
             log.write(line)
+            if log.due():
+                self._sync_behind(log)
 
     def heartbeat(self, counts: Mapping[str, int], usage: Usage) -> None:
-        """Say how far the run is; ``run.json`` is rewritten at most every two seconds.
+        """Say how far the run is; ``run.json`` is rewritten at most every two seconds. No counts leave those written there.
 
         ``usage`` is what this writer has used since ``begin``; ``run.json`` adds up all writers. A run that is done
         stays so.
@@ -134,16 +139,27 @@ class RunWriter:
         self._wait_for_seal()
         self._sealing = self._sealer.submit(log.seal)
 
+    def _sync_behind(self, log: _Log) -> None:
+        """Sync in the same thread: a disk takes milliseconds for it, as long as ten requests."""
+        self._wait_for_sync()
+        self._syncing = self._sealer.submit(log.sync)
+
     def _wait_for_seal(self) -> None:
         sealing, self._sealing = self._sealing, None
         if sealing is not None:
             sealing.result()
+
+    def _wait_for_sync(self) -> None:
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
 
     def _close(self, status: Status, message: str) -> None:
         with self._lock:
             self._closed = True
             logs, self._logs = self._logs, {}
             try:
+                self._wait_for_sync()
                 for log in logs.values():
                     log.seal()
                 self._wait_for_seal()
@@ -153,8 +169,6 @@ class RunWriter:
 
     def _report(self, status: Status, message: str) -> None:
         with self._lock:
-            for log in self._logs.values():
-                log.sync()
             self._beat = time.monotonic()
             try:
                 with locked(self.folder):
@@ -171,9 +185,8 @@ class RunWriter:
         except BadRecord:
             written = self.run
         spent = self._usage - self._reported
-        return replace(
-            written, status=status, counts=self._counts, usage=written.usage + spent, message=message, updated=now()
-        )
+        counts, usage = self._counts or written.counts, written.usage + spent
+        return replace(written, status=status, counts=counts, usage=usage, message=message, updated=now())
 
 
 class _Log:
@@ -213,12 +226,20 @@ class _Log:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}; what came before is kept") from error
         self.rows += 1
         self.size += len(line)
-        if time.monotonic() - self._synced > _SYNC_EVERY:
-            self.sync()
+
+    def due(self) -> bool:
+        """Whether it is time to sync; the next time is then a second away."""
+        now = time.monotonic()
+        if now - self._synced <= _SYNC_EVERY:
+            return False
+        self._synced = now
+        return True
 
     def sync(self) -> None:
-        os.fsync(self._file)
-        self._synced = time.monotonic()
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def seal(self) -> None:
         try:

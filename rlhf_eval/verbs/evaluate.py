@@ -1,39 +1,43 @@
-"""``evaluate``: models against a baseline, generated and judged in one resumable run; estimates come out.
+"""``evaluate``: run a benchmark in one resumable run; estimates come out.
+
+Some benchmarks compare models with a baseline, some grade models by themselves, some measure a judge against labels:
 
     rlhf-eval evaluate winrate --model tonight=hf:checkpoints/dpo --baseline sandbox:policy --judge-model sandbox:judge
+    rlhf-eval evaluate gsm8k --prompts test.jsonl --model hf:checkpoints/dpo
+    rlhf-eval evaluate reward_bench --prompts data.parquet --judge reward_model --judge-model hf:checkpoints/rm
+    rlhf-eval evaluate alpaca_eval --judgments latest
 
 A model is a spec, or ``NAME=run:REF`` for answers that a run already holds (its completions, or the SFT set that ``pairs``
-selected).
+selected). ``--judgments RUN`` scores judgments that a run holds, a loaded results folder for instance, without any call.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
 
-from rlhf_eval.benchmarks.comparisons import comparisons
+import numpy as np
+
+from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import UserError
-from rlhf_eval.records import Completion, Demonstration, Estimate, Judgment, Prompt, Run
-from rlhf_eval.stages.flow import Generation, Judging
-from rlhf_eval.stages.judge import Call, Design, balanced_sides, calls, matches
+from rlhf_eval.records import Completion, Estimate, Judgment, Outcome, Prompt, Run, Usage, fingerprint
+from rlhf_eval.stages.drive import Tally
+from rlhf_eval.stages.flow import Generation
 from rlhf_eval.stats.intervals import Interval, mean_interval, paired
-from rlhf_eval.verbs.flow import (
-    Bench,
-    FlowResult,
-    Ledger,
-    completions_of,
-    follow,
-    generation_into,
-    open_judge,
-    open_writer,
-    prompt_source,
-)
+from rlhf_eval.verbs.arms import Arm, answers_of, open_arms
+from rlhf_eval.verbs.decide import Decision
+from rlhf_eval.verbs.flow import Bench, FlowResult, Ledger, follow, open_judge, prompt_source
+from rlhf_eval.verbs.human import corrected
+from rlhf_eval.verbs.labelled import Labelled, labelled
+from rlhf_eval.verbs.load import load
+from rlhf_eval.verbs.plans import check_of, judging_of
 from rlhf_eval.verbs.session import Session, split_settings
 
-_STORED = re.compile(r"^(?:(?P<name>[\w.@+-]+)=)?run:(?P<ref>.+)$")
+DEFAULT_JUDGE: Mapping[Shape, Mapping[str, Any]] = {"versus": {}, "answers": {"judge": "grade"}, "labels": {}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +47,25 @@ class Settings:
     benchmark: str = "winrate"
     """The plugin that scores."""
     prompts: str = "latest"
-    """A run that holds prompts, or a file of them."""
+    """A run that holds prompts, or a file or folder of the benchmark's data."""
     model: tuple[str, ...] | str = ()
     """The models in question: specs, or NAME=run:REF."""
     baseline: str = ""
-    """The model that they are compared with."""
+    """The model that they are compared with, where the benchmark compares."""
     generate: dict[str, Any] = field(default_factory=dict)
     """Settings of the generator, for the models that answer now."""
     judge: dict[str, Any] = field(default_factory=dict)
     """Settings of the judge: judge, judge_model, orders, and the judge's own."""
     check: str = ""
     """A judge by program (gold) to hold beside the judge's opinion."""
+    judgments: str = ""
+    """A run whose judgments are scored as they are, without any call."""
+    labels: str = "gold"
+    """The judge whose labels are right, where a judge is evaluated: gold, human/NAME."""
+    human: str = ""
+    """A file of people's labels that corrects the win rate."""
+    stop_when: Literal["never", "decided"] = "never"
+    """decided: stop as soon as a win rate against one baseline is decided, at one of five looks, with the error held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,140 +77,165 @@ class EvaluateResult:
     estimates: list[Estimate]
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One competitor: a model that answers now, or answers that are already there."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """An evaluation that is understood: the benchmark, its settings, and what it works on."""
 
-    name: str
-    identity: str
-    generation: Mapping[str, Any] | None
-    stored: str = ""
+    settings: Settings
+    plugin: ModuleType
+    config: Any
+    shape: Shape
+
+    def resolved(self, arms: Sequence[Arm], bench: Bench) -> dict[str, Any]:
+        """Everything that the numbers depend on, for the run's record."""
+        settings = self.settings
+        chosen: dict[str, Any] = {
+            "benchmark": settings.benchmark,
+            "models": {arm.name: arm.identity for arm in arms},
+            "baseline": arms[-1].name if self.shape == "versus" else "",
+            "generate": {k: v for k, v in settings.generate.items() if k != "model"},
+            "judge": bench.settings,
+            "check": settings.check,
+            **as_settings(self.config),
+        }
+        if settings.human:
+            chosen["human"] = fingerprint(_content(settings.human))
+        if settings.stop_when != "never":
+            chosen["stop_when"] = settings.stop_when
+        if self.shape == "labels":
+            chosen["labels"] = settings.labels
+        return chosen
+
+    def score(self, evidence: Evidence) -> list[Estimate]:
+        """The benchmark's estimates, people's correction, and what the answers cost in tokens."""
+        found: list[Estimate] = list(self.plugin.score(evidence, self.config))
+        if self.settings.human:
+            found += corrected(evidence, Path(self.settings.human))
+        return found + _token_account(evidence)
 
 
 async def evaluate(session: Session, table: Mapping[str, Any]) -> EvaluateResult:
-    """Run a benchmark over models; the same command again prints the finished result."""
+    """Run a benchmark over models or a judge; the same command again prints the finished result."""
     settings, plugin, config = split_settings(table, "evaluate", Settings, "benchmark", "benchmark")
-    specs = (settings.model,) if isinstance(settings.model, str) else settings.model
-    if not specs or not settings.baseline:
-        raise UserError("evaluate winrate needs two sides: --model SPEC and --baseline SPEC")
-    arms = [_arm(session, spec, settings.generate) for spec in (*specs, settings.baseline)]
-    _refuse_namesakes(arms)
-    _, bench = open_judge(session, settings.judge)
-    if bench.instrument.arity != 2:
-        raise UserError(f"a win rate needs a judge that compares two answers; '{bench.instrument.name}' does not")
-    source = prompt_source(session, settings.prompts)
-    prompts = session.prompts(source)
-    resolved = {
-        "benchmark": settings.benchmark,
-        "models": {arm.name: arm.identity for arm in arms},
-        "baseline": arms[-1].name,
-        "generate": {k: v for k, v in settings.generate.items() if k != "model"},
-        "judge": bench.settings,
-        "check": settings.check,
-        **as_settings(config),
-    }
+    shape: Shape = getattr(plugin, "SHAPE", "versus")
+    task = Task(settings=settings, plugin=plugin, config=config, shape=shape)
+    if settings.judgments:
+        return _stored(session, task)
+    _check_sides(task)
+    arms = open_arms(session, _specs(settings), settings.generate)
+    defaults = getattr(plugin, "JUDGE", DEFAULT_JUDGE[shape])
+    own = settings.judge.get("judge", defaults.get("judge")) == defaults.get("judge")
+    _, bench = open_judge(session, {**(defaults if own else {}), **settings.judge})
+    _check_judge(task, bench)
+    if getattr(config, "proxy", None) == "":
+        task = replace(task, config=replace(config, proxy=bench.instrument.name))
+    source = _source(session, task)
+    items = labelled(session, source, settings.labels) if shape == "labels" else None
+    prompts = items.prompts if items else session.prompts(source)
     inputs = {"prompts": source.id, **{arm.name: arm.stored for arm in arms if arm.stored}}
-    with session.begin("evaluate", resolved, inputs) as writer:
+    with session.begin("evaluate", task.resolved(arms, bench), inputs) as writer:
         run = Ledger(writer)
-        generations, answers = _answers(session, arms, prompts, run)
-        judgings = [_against_baseline(bench, arms[-1].name, run, prompts, session.options.seed)]
+        generations, answers = _answers(session, arms, prompts, run, items)
+        baseline = arms[-1].name if shape == "versus" else ""
+        judgings = [judging_of(shape, bench, baseline, run, prompts, session.options.seed, items)]
         if settings.check:
-            judgings.append(_check(session, settings.check, run))
+            judgings.append(check_of(session, settings.check, run))
+        decision = _decision(session, task, arms, prompts, run, bench)
 
         def conclude() -> None:
-            for estimate in _estimates(session, run.run, plugin.score, config, arms[-1].name, settings.check):
-                run.append("estimates", estimate)
+            for made in _estimates(session, task, run.run, prompts, arms, items):
+                run.append("estimates", made)
+            for made in decision.estimates() if decision else ():
+                run.append("estimates", made)
 
         flow = await follow(
-            session, "evaluate", prompts, [run],
-            generations=generations, judgings=judgings, answers=answers, conclude=conclude,
+            session, "evaluate", prompts, [run], generations=generations, judgings=judgings, answers=answers,
+            conclude=conclude, batches=decision.batches if decision else None,
         )  # fmt: skip
         return EvaluateResult(flow.run, flow, session.read(Estimate, run.run))
 
 
-def _arm(session: Session, spec: str, generate: Mapping[str, Any]) -> Arm:
-    stored = _STORED.match(spec)
-    if stored is None:
-        door = session.door(spec)
-        return Arm(door.name, door.id, {**generate, "model": spec})
-    run = session.find(stored["ref"], verbs=("pairs", "generate"))
-    return Arm(stored["name"] or run.id, f"run:{run.id}", None, run.id)
+def _specs(settings: Settings) -> list[str]:
+    models = (settings.model,) if isinstance(settings.model, str) else settings.model
+    return [spec for spec in (*models, settings.baseline) if spec]
 
 
-def _refuse_namesakes(arms: Sequence[Arm]) -> None:
-    names = [arm.name for arm in arms]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"two sides are called '{name}'; give one an alias, for instance tonight={name}")
+def _check_sides(task: Task) -> None:
+    name, settings = task.settings.benchmark, task.settings
+    if task.shape == "versus" and (not settings.model or not settings.baseline):
+        raise UserError(f"evaluate {name} needs two sides: --model SPEC and --baseline SPEC")
+    if task.shape == "answers" and not settings.model:
+        raise UserError(f"evaluate {name} needs a model: --model SPEC")
+    if task.shape != "versus" and settings.baseline:
+        raise UserError(f"evaluate {name} compares with no baseline; leave --baseline out")
+    if task.shape == "labels" and settings.model:
+        raise UserError(f"evaluate {name} measures a judge (--judge, --judge-model), not a model; leave --model out")
+    if settings.stop_when == "decided" and (task.shape != "versus" or len(_specs(settings)) != 2):
+        raise UserError("--stop-when decided needs one --model and one --baseline: it is one decision that is made")
+    if settings.human and task.shape != "versus":
+        raise UserError("--human corrects a win rate; this benchmark has none")
+
+
+def _check_judge(task: Task, bench: Bench) -> None:
+    arity, name = bench.instrument.arity, bench.instrument.name
+    if task.shape == "versus" and arity != 2:
+        raise UserError(f"a win rate needs a judge that compares two answers; '{name}' does not")
+    if task.shape == "answers" and arity != 1:
+        raise UserError(f"{task.settings.benchmark} needs a judge that grades one answer; '{name}' does not")
+
+
+def _source(session: Session, task: Task) -> Run:
+    """The run of the prompts; a path is loaded by the benchmark's own format first, or by the one that it looks like."""
+    path = Path(task.settings.prompts)
+    if not path.exists():
+        return prompt_source(session, task.settings.prompts)
+    return load(session, {"source": _format(path, task.plugin), "path": task.settings.prompts}).run
+
+
+def _format(path: Path, plugin: ModuleType) -> str:
+    from rlhf_eval import registry
+    from rlhf_eval.interop.recognise import recognise
+
+    own: str = getattr(plugin, "FORMAT", "")
+    if own and registry.load("format", own).detect(path):
+        return own
+    return recognise(path)
 
 
 def _answers(
-    session: Session, arms: Sequence[Arm], prompts: Sequence[Prompt], run: Ledger
+    session: Session, arms: Sequence[Arm], prompts: Sequence[Prompt], run: Ledger, items: Labelled | None
 ) -> tuple[list[Generation], dict[str, list[Completion]]]:
-    """The sources of new answers, and the answers that are already there under their arm's name."""
-    generations: list[Generation] = []
-    answers: dict[str, list[Completion]] = {}
-    wanted = {prompt.id for prompt in prompts}
-    known = run.ids("completions")
-    for arm in arms:
-        if arm.generation is not None:
-            _, writer, _ = open_writer(session, arm.generation)
-            generations.append(generation_into(session, writer, run, own_account=False))
-            continue
-        for prompt_id, completion in _stored_answers(session, session.store.find(arm.stored)):
-            if prompt_id not in wanted:
-                continue
-            mine = Completion.of(
-                prompt_id=prompt_id, model=arm.name, text=completion.text, sampling=completion.sampling,
-                generator="stored", origin=completion.id, metadata={"from": completion.id},
-            )  # fmt: skip
-            answers.setdefault(prompt_id, []).append(mine)
-            if mine.id not in known:
-                run.append("completions", mine)
-    return generations, answers
+    return ([], items.answers()) if items else answers_of(session, arms, prompts, run)
 
 
-def _stored_answers(session: Session, run: Run) -> list[tuple[str, Completion]]:
-    """One answer a prompt: what ``pairs`` selected, or the first completion that the run holds."""
-    selected = session.read(Demonstration, run)
-    if not selected:
-        return [(prompt_id, group[0]) for prompt_id, group in completions_of(session, run).items()]
-    by_id = {c.id: c for c in session.store.read(Completion, run=session.lineage(run))}
-    return [(d.prompt_id, by_id[d.completion_id]) for d in selected]
+def _decision(
+    session: Session, task: Task, arms: Sequence[Arm], prompts: Sequence[Prompt], run: Ledger, bench: Bench
+) -> Decision | None:
+    if task.settings.stop_when == "never" or session.options.dry_run:
+        return None
+
+    def evidence() -> Evidence:
+        told = [j for j in session.read(Judgment, run.run) if j.judge == bench.instrument.name]
+        return Evidence.of(prompts, session.read(Completion, run.run), told, baseline=arms[-1].name)
+
+    return Decision(seed=session.options.seed, total=len(prompts), evidence=evidence)
 
 
-def _against_baseline(bench: Bench, baseline: str, run: Ledger, prompts: Sequence[Prompt], seed: int) -> Judging:
-    swapped = balanced_sides((prompt.id for prompt in prompts), seed)
-
-    def plan(prompt: Prompt, completions: Sequence[Completion]) -> list[Call]:
-        rivals = [c for c in completions if c.model == baseline]
-        laid: list[Call] = []
-        for name in dict.fromkeys(c.model for c in completions if c.model != baseline):
-            mine = [c for c in completions if c.model == name]
-            laid += calls(zip(mine, rivals, strict=False), bench.design, swapped[prompt.id])
-        return laid
-
-    return Judging(instrument=bench.instrument, plan=plan, sink=run, known=run.ids("judgments"))
-
-
-def _check(session: Session, name: str, run: Ledger) -> Judging:
-    _, bench = open_judge(session, {"judge": name})
-
-    def plan(prompt: Prompt, completions: Sequence[Completion]) -> list[Call]:
-        return calls(matches(completions, bench.instrument.arity, "all"), Design(), swapped=False)
-
-    return Judging(instrument=bench.instrument, plan=plan, sink=run, known=run.ids("judgments"))
-
-
-def _estimates(session: Session, run: Run, score: Any, config: Any, baseline: str, check: str) -> list[Estimate]:
-    found: list[Estimate] = []
-    groups = [g for g in comparisons(session.store, runs=[run.id]) if g.opponent == baseline]
-    if not groups:
+def _estimates(
+    session: Session, task: Task, run: Run, prompts: Sequence[Prompt], arms: Sequence[Arm], items: Labelled | None
+) -> list[Estimate]:
+    told, check = session.read(Judgment, run), task.settings.check
+    if items:
+        return task.score(Evidence.of(prompts, items.completions.values(), [*told, *items.labels]))
+    baseline = arms[-1].name if task.shape == "versus" else ""
+    kept = [j for j in told if task.shape != "versus" or not check or not j.judge.startswith(check)]
+    if task.shape == "versus" and not any(len(j.completion_ids) == 2 for j in kept):
         raise UserError("no comparison was judged: every prompt failed or was skipped; the run's outcomes say why")
-    for group in groups:
-        found += score(group, config)
-        if check:
-            found += _checked(session, run, group.model, baseline, check)
+    evidence = Evidence.of(prompts, session.read(Completion, run), kept, baseline=baseline, gold="")
+    found = task.score(evidence)
+    if check and task.shape == "versus":
+        for arm in arms[:-1]:
+            found += _checked(session, run, arm.name, baseline, check)
     return found
 
 
@@ -227,3 +264,60 @@ def _as_estimate(name: str, interval: Interval, about: Mapping[str, Any]) -> Est
         name=name, value=interval.value, low=interval.low, high=interval.high, n=interval.n,
         method=interval.method, settings={**about, "se": interval.se, "level": interval.level},
     )  # fmt: skip
+
+
+def _stored(session: Session, task: Task) -> EvaluateResult:
+    """Score the judgments that a run holds."""
+    settings = task.settings
+    for name in ("model", "baseline", "check"):
+        if getattr(settings, name):
+            raise UserError(f"--judgments scores what is there; leave --{name} out")
+    source = session.store.find(settings.judgments)
+    lineage = session.lineage(source)
+    told = session.store.read(Judgment, run=lineage)
+    if not told:
+        raise UserError(f"run {source.id} holds no judgments, and neither do the runs that it was made from")
+    prompts = session.prompts(source)
+    wanted = {prompt.id for prompt in prompts}
+    told = [judgment for judgment in told if judgment.prompt_id in wanted]
+    completions = session.store.read(Completion, run=[*lineage])
+    labels = {"gold": settings.labels} if task.shape == "labels" else {}
+    evidence = Evidence.of(prompts, completions, told, **labels)
+    resolved = {
+        "benchmark": settings.benchmark, "labels": settings.labels, **as_settings(task.config),
+        "human": fingerprint(_content(settings.human)) if settings.human else "",
+    }  # fmt: skip
+    tally = Tally(total=len(prompts))
+    judged = {judgment.prompt_id for judgment in told}
+    for prompt in prompts:
+        tally.add(Outcome.of(prompt.id, "evaluate", "done" if prompt.id in judged else "skipped"))
+    with session.begin("evaluate", resolved, session.reads("judgments", source, Judgment), free=True) as run:
+        if run.run.status != "done":
+            for made in task.score(evidence):
+                run.append("estimates", made)
+            run.finish("done", tally.counts(), Usage())
+        return EvaluateResult(run.run, FlowResult(run.run, tally, 0), session.read(Estimate, run.run))
+
+
+def _token_account(evidence: Evidence) -> list[Estimate]:
+    """Mean tokens of each model's answers, where they were counted: unequal budgets are the commonest unfairness."""
+    tokens: dict[str, list[tuple[str, int]]] = {}
+    for completion in evidence.completions.values():
+        if completion.usage.completion_tokens:
+            own = tokens.setdefault(completion.model, [])
+            own.append((completion.prompt_id, completion.usage.completion_tokens))
+    return [
+        estimate(
+            f"answer_tokens: {model}",
+            mean_interval([float(count) for _, count in counted], np.array([prompt for prompt, _ in counted])),
+            settings={"model": model},
+        )
+        for model, counted in sorted(tokens.items())
+    ]
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error

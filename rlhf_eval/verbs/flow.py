@@ -6,7 +6,7 @@ rlhf-eval judge --judge pairwise --model sandbox:judge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -24,8 +24,16 @@ from rlhf_eval.stages.generate import Writer
 from rlhf_eval.stages.judge import Call, Design, Instrument, balanced_sides, calls, matches
 from rlhf_eval.stages.progress import Progress
 from rlhf_eval.store.writer import RunWriter
+from rlhf_eval.templates import read_file
 from rlhf_eval.verbs.load import load
-from rlhf_eval.verbs.session import ScratchRun, Session, split_settings
+from rlhf_eval.verbs.session import PartDone, ScratchRun, Session, split_settings
+
+Batches = Callable[[Sequence[Prompt], Sequence[Prompt]], Iterator[tuple[Sequence[Prompt], str]]]
+"""``(all prompts, those that wait) -> batches``, each with the reason why it is skipped; an empty one does it."""
+
+
+USER_FILES = frozenset({"template", "rubric", "file", "exemplars"})
+"""Settings of judges that name a file of the user's: its contents, not its name, belong to the judge's identity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +128,7 @@ def open_writer(session: Session, table: Mapping[str, Any]) -> tuple[GenerateSet
 def open_judge(session: Session, table: Mapping[str, Any]) -> tuple[JudgeSettings, Bench]:
     """The judge that a table names, with its door and its identity."""
     settings, plugin, config = split_settings(table, "judge", JudgeSettings, "judge", "judge")
-    needs_model = getattr(plugin, "NEEDS_MODEL", True)
-    if needs_model and not settings.judge_model:
-        raise UserError(f"the judge '{settings.judge}' needs a model: --judge-model sandbox:judge, for instance")
-    model = session.door(settings.judge_model) if needs_model else None
+    model = _judge_models(session, settings, plugin, config)
     try:
         design = Design(matches=settings.matches, orders=settings.orders, repeats=settings.repeats)
     except ValueError as error:
@@ -134,15 +139,40 @@ def open_judge(session: Session, table: Mapping[str, Any]) -> tuple[JudgeSetting
     return settings, Bench(instrument, design, resolved)
 
 
-def judge_name(name: str, plugin: ModuleType, config: Any, model: Model | None) -> str:
-    """Identity of a judge: what it is called and a hash of everything that its verdicts depend on."""
+def _judge_models(
+    session: Session, settings: JudgeSettings, plugin: ModuleType, config: Any
+) -> Model | dict[str, Model] | None:
+    """The door of a judge; or, for one made of members that name models of their own, the doors by spec."""
+    own = plugin.models(config) if hasattr(plugin, "models") else ()
+    if own:
+        shared = {"": settings.judge_model} if settings.judge_model else {}
+        return {name: session.door(spec) for name, spec in {**{spec: spec for spec in own}, **shared}.items()}
+    if not getattr(plugin, "NEEDS_MODEL", True):
+        return None
+    if not settings.judge_model:
+        raise UserError(f"the judge '{settings.judge}' needs a model: --judge-model sandbox:judge, for instance")
+    return session.door(settings.judge_model)
+
+
+def judge_name(name: str, plugin: ModuleType, config: Any, model: Model | Mapping[str, Model] | None) -> str:
+    """Identity of a judge: what it is called and a hash of everything that its verdicts depend on.
+
+    That is its settings, the templates beside it and those the user names, its version, and the weights of its models. A
+    judge made of members depends on the templates of all judges in its package.
+    """
     package, _, stem = plugin.__name__.rpartition(".")
+    composed = isinstance(model, Mapping) or hasattr(plugin, "models")
     beside = files(package).iterdir() if package else ()
     templates = sorted(
-        (f.name, f.read_text("utf-8")) for f in beside if f.name.startswith(stem) and f.name.endswith("txt")
+        (f.name, f.read_text("utf-8"))
+        for f in beside
+        if f.name.endswith(".txt") and (composed or f.name.startswith(stem))
     )
-    parts = (as_settings(config), templates, getattr(plugin, "VERSION", 1), model.id if model else "")
-    asked = f"{name}/{model.name}" if model else name
+    values = as_settings(config)
+    named = sorted((key, read_file(value)) for key, value in values.items() if key in USER_FILES and value)
+    doors = list(model.values()) if isinstance(model, Mapping) else [model] if model else []
+    parts = (values, templates, named, getattr(plugin, "VERSION", 1), sorted(door.id for door in doors))
+    asked = f"{name}/{'+'.join(dict.fromkeys(door.name for door in doors))}" if doors else name
     return f"{asked}#{fingerprint(*parts)[:8]}"
 
 
@@ -165,7 +195,7 @@ async def judge(session: Session, table: Mapping[str, Any]) -> FlowResult:
     answers = completions_of(session, source)
     if not answers:
         raise UserError(f"run {source.id} holds no completions; run 'rlhf-eval generate --prompts {source.id}' first")
-    with session.begin("judge", bench.settings, {"completions": source.id}) as run:
+    with session.begin("judge", bench.settings, session.reads("completions", source, Completion)) as run:
         ledger = Ledger(run)
         judging = judging_into(bench, ledger, prompts, session.options.seed)
         return await follow(session, "judge", prompts, [ledger], judgings=[judging], answers=answers)
@@ -205,16 +235,21 @@ async def follow(
     judgings: Sequence[Judging] = (),
     answers: Mapping[str, list[Completion]] | None = None,
     conclude: Callable[[], None] = lambda: None,
+    batches: Batches | None = None,
 ) -> FlowResult:
     """Walk every prompt down the line into the open runs; the account is that of the last run.
 
-    ``conclude`` runs after the last prompt and before the runs are sealed.
+    ``conclude`` runs after the last prompt and before the runs are sealed. ``batches`` lays the waiting prompts out, a
+    batch at a time, and may name a reason to skip one.
     """
     last = ledgers[-1]
     if last.run.status == "done" and not (session.options.retry_failed and last.run.counts.get("failed")):
         tally = account(session, last.run, len(prompts))
         return FlowResult(last.run, tally, tally.ended)
-    earlier = {o.prompt_id: o for o in session.read(Outcome, last.run) if o.status != "failed"}
+    part = session.options.part
+    if part is not None:
+        prompts = prompts[part[0] :: part[1]]
+    earlier = _earlier(session, last.run, prompts)
     tally = Tally(total=len(prompts))
     for outcome in earlier.values():
         tally.add(outcome)
@@ -224,34 +259,70 @@ async def follow(
     def beat() -> None:
         progress()
         for ledger in ledgers:
-            ledger.writer.heartbeat(tally.counts(), ledger.usage)
+            ledger.writer.heartbeat({} if part else tally.counts(), ledger.usage)
 
     async def work(prompt: Prompt) -> Outcome:
         return await walk(prompt, generations, judgings, answers or {})
 
     try:
-        await drive(
-            (prompt for prompt in prompts if prompt.id not in earlier),
-            work,
-            tally=tally,
-            halt=session.budget,
-            width=2 * session.options.concurrency,
-            max_errors=session.options.max_errors,
-            progress=beat,
-        )
+        waiting = [prompt for prompt in prompts if prompt.id not in earlier]
+        for batch, skipped in batches(prompts, waiting) if batches else [(waiting, "")]:
+            if skipped:
+                _set_aside(batch, skipped, label, last, tally)
+                continue
+            await drive(
+                batch,
+                work,
+                tally=tally,
+                halt=session.budget,
+                width=session.width,
+                max_errors=session.options.max_errors,
+                progress=beat,
+            )
     finally:
         beat()  # what was drained after the last beat belongs to the account of a stopped run too
         progress.close()
+    if part is not None:
+        for ledger in ledgers:
+            ledger.writer.finish("running", {}, ledger.usage)
+        raise PartDone
+    _check(tally)
+    _seal(session, ledgers, tally, conclude)
+    return FlowResult(last.run, tally, len(earlier))
+
+
+def _set_aside(prompts: Sequence[Prompt], reason: str, label: str, ledger: Ledger, tally: Tally) -> None:
+    for prompt in prompts:
+        outcome = Outcome.of(prompt.id, label, "skipped", reason=reason)
+        ledger.append("outcomes", outcome)
+        tally.add(outcome)
+
+
+def _seal(session: Session, ledgers: Sequence[Ledger], tally: Tally, conclude: Callable[[], None]) -> None:
+    if not session.options.dry_run:
+        conclude()
+    for ledger in ledgers:
+        own = tally if ledger is ledgers[-1] else account(session, ledger.run, tally.total)
+        ledger.writer.finish("done", own.counts(), ledger.usage)
+
+
+def _earlier(session: Session, run: Run, prompts: Sequence[Prompt]) -> dict[str, Outcome]:
+    """The prompts that need no further work; what has just failed at a worker is not tried again here."""
+    wanted = {prompt.id for prompt in prompts}
+    found: dict[str, Outcome] = {}
+    for outcome in session.read(Outcome, run):
+        counts = outcome.status != "failed" or (session.absent and outcome.prompt_id not in found)
+        if counts and outcome.prompt_id in wanted:
+            found[outcome.prompt_id] = outcome
+    return found
+
+
+def _check(tally: Tally) -> None:
+    """Every prompt has ended, and not all of them badly."""
     if tally.ended != tally.total:
         raise AssertionError(f"{tally.total} prompts went in and {tally.ended} have an outcome")
     if tally.total and tally.status["failed"] == tally.total:
         raise TooManyFailures(f"all {tally.total} prompts failed: {tally.reasons.most_common(1)[0][0]}")
-    if not session.options.dry_run:
-        conclude()
-    for ledger in ledgers:
-        own = tally if ledger is ledgers[-1] else account(session, ledger.run, len(prompts))
-        ledger.writer.finish("done", own.counts(), ledger.usage)
-    return FlowResult(last.run, tally, len(earlier))
 
 
 def generation_into(session: Session, writer: Writer, run: Ledger, *, own_account: bool = True) -> Generation:
@@ -259,8 +330,9 @@ def generation_into(session: Session, writer: Writer, run: Ledger, *, own_accoun
     known = run.ids("completions")
     finished: dict[str, list[Completion]] = {}
     if own_account and known:
+        # Outcomes first: another process may be writing, and a prompt's outcome follows its completions.
+        ended = [o.prompt_id for o in session.read(Outcome, run.run) if o.status == "done"]
         stored = completions_of(session, run.run)
-        ended = (o.prompt_id for o in session.read(Outcome, run.run) if o.status == "done")
         finished = {prompt_id: stored.get(prompt_id, []) for prompt_id in ended}
     return Generation(writer=writer, sink=run, known=known, finished=finished, own_account=own_account)
 

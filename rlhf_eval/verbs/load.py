@@ -16,7 +16,7 @@ from rlhf_eval import registry
 from rlhf_eval.config import as_settings, build
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.loaded import Loaded
-from rlhf_eval.records import Run, fingerprint
+from rlhf_eval.records import Run, Usage, fingerprint
 from rlhf_eval.verbs.session import Session
 
 
@@ -64,7 +64,7 @@ def load(session: Session, table: Mapping[str, Any]) -> LoadResult:
             if records:
                 counts[name] = len(records)
         message = "; ".join(loaded.warnings)[:2000]
-        run.finish("done", counts, session.usage(), message=message)
+        run.finish("done", counts, Usage(), message=message)
         return LoadResult(run.run, loaded.warnings, resumed=False)
 
 

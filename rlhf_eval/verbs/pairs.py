@@ -1,108 +1,201 @@
-"""``pairs``: stored judgments become preference pairs and an SFT set; no model is called.
+"""``pairs``: stored judgments become preference pairs and SFT sets, each with its data card; no model is called.
 
 rlhf-eval pairs --rule best_worst --out pairs.jsonl
+rlhf-eval pairs --rule top_per_prompt --set filters.duplicates=near --set format=hub --out set/
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
+
+from rlhf_eval import registry
 from rlhf_eval.config import as_settings
-from rlhf_eval.errors import UserError
-from rlhf_eval.records import Completion, Judgment, PreferencePair, Run, to_json
+from rlhf_eval.records import Demonstration, Judgment, Outcome, PreferencePair, Run, Usage
+from rlhf_eval.stages import evidence
+from rlhf_eval.stages.card import Card, card_of
 from rlhf_eval.stages.drive import Tally
-from rlhf_eval.stages.pairs import Selection
-from rlhf_eval.verbs.flow import account
+from rlhf_eval.stages.matrix import Ints
+from rlhf_eval.stages.pairs import Selection, account, run_rule
+from rlhf_eval.stages.sheet import sheet_of
+from rlhf_eval.verbs.export import export, manifest_of
+from rlhf_eval.verbs.flow import account as tally_of
+from rlhf_eval.verbs.lint import names, write_card
+from rlhf_eval.verbs.pairs_inputs import Inputs, Settings, content_of, find_source, read_inputs
 from rlhf_eval.verbs.session import Session, split_settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What to select from."""
-
-    judgments: str = "latest"
-    """A run that holds judgments."""
-    rule: str = "best_worst"
-    """The plugin that selects."""
-    by: str = ""
-    """The judge whose judgments count, where the run holds several."""
-    out: str = ""
-    """A JSONL file for the pairs, in the shape that TRL reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairsResult:
-    """The run, its account, and what was selected."""
+    """The run, its account, what was selected, and its data card."""
 
     run: Run
     tally: Tally
     pairs: list[PreferencePair]
     resumed: bool
+    card: Card
+    control: Run | None = None
+    """The run of the matched random set, where the rule has one."""
+    written: tuple[Path, ...] = ()
 
 
 def pairs(session: Session, table: Mapping[str, Any]) -> PairsResult:
-    """Apply a selection rule to the judgments of a run."""
+    """Apply a selection rule to the judgments of a run; write the set's card into the run, and the set where asked."""
     settings, plugin, config = split_settings(table, "pairs", Settings, "rule", "selection")
-    source = session.find(settings.judgments, verbs=("judge", "load"))
-    resolved = {"rule": settings.rule, "by": settings.by, **as_settings(config)}
-    with session.begin("pairs", resolved, {"judgments": source.id}, free=True) as run:
+    needs_scores = getattr(plugin, "NEEDS_SCORES", True)
+    source = find_source(session, settings, needs_scores=needs_scores)
+    resolved = {**settings.given(), **as_settings(config)}
+    with session.begin(
+        "pairs", resolved, {**session.reads("judgments", source, Judgment), **content_of(settings)}, free=True
+    ) as run:
         resumed = run.run.status == "done"
+        inputs = read_inputs(session, settings, source, needs_scores=needs_scores)
+        selection = selected(inputs, plugin, config, settings.rule)
         if not resumed:
-            selection = _select(session, source, settings, plugin.select, config)
             _store(run, selection)
             tally = Tally(total=len(selection.outcomes))
             for outcome in selection.outcomes:
                 tally.add(outcome)
-            run.finish("done", {**tally.counts(), "pairs": len(selection.pairs)}, session.usage())
-        found = session.read(PreferencePair, run.run)
-        if settings.out:
-            write_jsonl(Path(settings.out), found)
-        return PairsResult(run.run, account(session, run.run, run.run.counts.get("total", 0)), found, resumed)
+            counts = {**tally.counts(), **made(selection), **account(selection.outcomes)}
+            run.finish("done", counts, Usage())
+    control = _control(session, table, plugin, config, settings)
+    card = card_for(session, run.run, inputs, selection, settings, plugin)
+    write_card(card, session.store.folder(run.run.id) / "card")
+    written = _out(settings, run.run, inputs, selection, card)
+    tally = tally_of(session, run.run, run.run.counts.get("total", 0))
+    return PairsResult(run.run, tally, list(selection.pairs), resumed, card, control, written)
 
 
-def write_jsonl(path: Path, records: Iterable[Any]) -> None:
-    """Write records one a line; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            for record in records:
-                file.write(to_json(record) + b"\n")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+def selected(inputs: Inputs, plugin: ModuleType, config: Any, rule: str) -> Selection:
+    """What the rule makes of the inputs, with the prompts that a filter caught among the outcomes."""
+    selection = run_rule(inputs.book, plugin, config, rule)
+    return replace(selection, outcomes=(*selection.outcomes, *inputs.outcomes()))
 
 
-def _select(session: Session, source: Run, settings: Settings, select: Any, config: Any) -> Selection:
-    lineage = session.lineage(source)
-    judgments = session.read(Judgment, source)
-    judges = sorted({j.judge for j in judgments})
-    if not judges:
-        raise UserError(f"run {source.id} holds no judgments; run 'rlhf-eval judge --completions {source.id}' first")
-    chosen = (
-        [name for name in judges if name == settings.by or name.startswith(f"{settings.by}/")]
-        if settings.by
-        else judges
+def made(selection: Selection) -> dict[str, int]:
+    """How many records of each kind a selection holds, by the plural that cards use."""
+    counts = {
+        "pairs": len(selection.pairs),
+        "demonstrations": len(selection.demonstrations),
+        "labelled": len(selection.labelled),
+    }
+    return {name: count for name, count in counts.items() if count or name == "pairs"}
+
+
+def card_for(
+    session: Session, run: Run, inputs: Inputs, selection: Selection, settings: Settings, plugin: ModuleType
+) -> Card:
+    """The card of a set of ours: of its texts, its judgments, its selection and its account."""
+    judges = sorted({j.judge for j in inputs.judgments})
+    spent = evidence.cost_of(inputs.judgments)
+    extra = evidence.of_outcomes(selection.outcomes) + evidence.of_judgments(inputs.judgments)
+    truth = inputs.truth or [j for j in session.read(Judgment, inputs.source) if j.judge.startswith(("gold", "human/"))]
+    others = [j for j in inputs.judgments if j.judge not in {t.judge for t in truth}]
+    extra += evidence.against_truth(others, truth)
+    if selection.demonstrations and not selection.pairs:
+        matrix = inputs.book.matrix.judged()
+        kept = _numbers(inputs, [d.completion_id for d in selection.demonstrations])
+        extra += evidence.of_selection(matrix, kept) + evidence.best_of_n(matrix)
+        name = getattr(plugin, "CONTROL", "")
+        if name:
+            rule = registry.load("selection", name)
+            extra += evidence.against_control(matrix, kept, rule.choose(matrix, rule.Config()).kept)
+    sources = sorted({prompt.source for prompt in inputs.prompts if prompt.source})
+    return card_of(
+        sheet_of(selection.pairs),
+        name=run.id,
+        against=inputs.tests,
+        policy=names(settings.policies),
+        about={
+            "rule": settings.rule,
+            "judges": judges,
+            "prompts from": sources,
+            "models": list(inputs.book.matrix.models),
+            "judgments": len(inputs.judgments),
+            "cost": f"${spent.cost:.4f}",
+            "tokens of judging": spent.prompt_tokens + spent.completion_tokens,
+            **inputs.about,
+            "inputs": dict(run.inputs),
+        },
+        counts={"prompts in": len(inputs.prompts), **account(selection.outcomes), **made(selection)},
+        extra=extra,
+        seed=session.options.seed,
     )
-    if len(chosen) != 1:
-        raise UserError(f"run {source.id} has {len(chosen)} judges that fit; name one with --by: {', '.join(judges)}")
-    completions = session.store.read(Completion, run=lineage)
-    selection: Selection = select(
-        session.prompts(source), completions, [j for j in judgments if j.judge == chosen[0]], config
-    )
-    return selection
+
+
+def _numbers(inputs: Inputs, identities: Sequence[str]) -> Ints:
+    """Where completions stand in the matrix of judged completions."""
+    matrix = inputs.book.matrix.judged()
+    place = {inputs.book.completions[int(i)].id: k for k, i in enumerate(matrix.index)}
+    return np.array(sorted(place[identity] for identity in identities), dtype=np.int64)
+
+
+def _control(
+    session: Session, table: Mapping[str, Any], plugin: ModuleType, config: Any, settings: Settings
+) -> Run | None:
+    """The matched random set: the same inputs, size and filters, and no look at the reward."""
+    name = getattr(plugin, "CONTROL", "")
+    if not name or not settings.control:
+        return None
+    rule = registry.load("selection", name)
+    shared = {f: v for f, v in as_settings(config).items() if f in rule.Config.__dataclass_fields__ and f == "k"}
+    kept = {k: v for k, v in table.items() if k in Settings.__dataclass_fields__}
+    out = Path(settings.out) if settings.out else None
+    aside = str(out.with_name(f"{out.stem}.control{out.suffix}")) if out else ""
+    return pairs(session, {**kept, **shared, "rule": name, "out": aside}).run
+
+
+def _out(settings: Settings, run: Run, inputs: Inputs, selection: Selection, card: Card) -> tuple[Path, ...]:
+    if not settings.out:
+        return ()
+    manifest = manifest_of(run, inputs.source, (p.id for p in inputs.prompts), {j.judge for j in inputs.judgments})
+    records = selection.pairs or selection.demonstrations or selection.labelled
+    return export(records, Path(settings.out), settings.format, card, manifest)
 
 
 def _store(run: Any, selection: Selection) -> None:
-    for table, records in (
-        ("pairs", selection.pairs),
-        ("demonstrations", selection.demonstrations),
-        ("outcomes", selection.outcomes),
-    ):
+    tables: Mapping[str, Sequence[PreferencePair | Demonstration | Outcome]] = {
+        "pairs": selection.pairs,
+        "demonstrations": selection.demonstrations,
+        "outcomes": selection.outcomes,
+    }
+    for table, records in tables.items():
         known = run.ids(table)
         for record in records:
             if record.id not in known:
                 run.append(table, record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ablation:
+    """One rule's row of the table that compares rules on the same judgments."""
+
+    rule: str
+    counts: Mapping[str, int]
+    card: Card
+
+
+def compare_rules(session: Session, table: Mapping[str, Any], rules: Sequence[str]) -> list[Ablation]:
+    """The sets that several rules make of the same judgments, side by side; nothing is stored.
+
+    Settings in ``table`` that a rule does not know are left to the others; one that none knows is an error.
+    """
+    known = {f for rule in rules for f in registry.load("selection", rule).Config.__dataclass_fields__}
+    rows = []
+    for rule in rules:
+        plugin = registry.load("selection", rule)
+        mine = {k: v for k, v in table.items() if k not in known or k in plugin.Config.__dataclass_fields__}
+        settings, _, config = split_settings({**mine, "rule": rule}, "pairs", Settings, "rule", "selection")
+        needs_scores = getattr(plugin, "NEEDS_SCORES", True)
+        source = find_source(session, settings, needs_scores=needs_scores)
+        inputs = read_inputs(session, settings, source, needs_scores=needs_scores)
+        selection = selected(inputs, plugin, config, rule)
+        run = Run(id=f"{source.id}/{rule}", verb="pairs", config={}, inputs={"judgments": source.id})
+        card = card_for(session, run, inputs, selection, settings, plugin)
+        rows.append(Ablation(rule=rule, counts={**account(selection.outcomes), **made(selection)}, card=card))
+    return rows

@@ -20,6 +20,7 @@ from typing import Any
 
 from rlhf_eval.config import read_yaml
 from rlhf_eval.errors import UserError, nearest
+from rlhf_eval.verbs.engine_ray import spread
 from rlhf_eval.verbs.evaluate import EvaluateResult, evaluate
 from rlhf_eval.verbs.flow import FlowResult, generate, generate_and_judge, judge
 from rlhf_eval.verbs.load import LoadResult, load
@@ -77,6 +78,7 @@ async def run_recipe(session: Session, tables: Mapping[str, dict[str, Any]]) -> 
             made["load"] = loaded.run.id
             yield Step("load", loaded)
         elif verb == "generate" and "judge" in tables:
+            await spread(session, "generate+judge", table, tables["judge"])
             written, judged = await generate_and_judge(session, table, tables["judge"])
             made |= {"generate": written.run.id, "judge": judged.run.id}
             yield Step("generate", written)
@@ -88,6 +90,8 @@ async def run_recipe(session: Session, tables: Mapping[str, dict[str, Any]]) -> 
 
 
 async def _one(session: Session, verb: str, table: Mapping[str, Any]) -> FlowResult | PairsResult | EvaluateResult:
+    if verb != "pairs":
+        await spread(session, verb, table)
     if verb == "generate":
         return await generate(session, table)
     if verb == "judge":

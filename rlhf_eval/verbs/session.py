@@ -3,32 +3,77 @@
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rlhf_eval import registry
 from rlhf_eval.config import build
-from rlhf_eval.errors import UserError, nearest
+from rlhf_eval.errors import ModelUnavailable, UserError, nearest
 from rlhf_eval.models import open_model
-from rlhf_eval.models.base import Model
+from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply
 from rlhf_eval.models.door import Cache, Door
 from rlhf_eval.models.limits import Budget, Limits
 from rlhf_eval.models.prices import Prices
 from rlhf_eval.models.rehearsal import ReadOnly, Rehearsal
-from rlhf_eval.records import TABLES, Prompt, R, Record, Run, Status, Usage
+from rlhf_eval.records import TABLES, Completion, Judgment, Prompt, R, Record, Run, Status, Usage, fingerprint
 from rlhf_eval.store.cache import ResponseCache
 from rlhf_eval.store.runs import Store
 from rlhf_eval.store.tables import id_of
 from rlhf_eval.store.writer import RunWriter
 
+if TYPE_CHECKING:
+    from rlhf_eval.models.batch import BatchedModel
+
 S = TypeVar("S")
 
+BATCH_WIDTH = 10_000
+"""Prompts worked on at once, and so the size of a batch, where requests go through batch APIs."""
+FEW = 0.1
+"""Share of the requests that other models have outstanding below which a batch waits for more."""
 VERSIONED = ("rlhf-eval", "torch", "transformers", "vllm", "openai", "numpy", "scipy")
+
+
+class PartDone(Exception):
+    """A worker has done its part of a run; how the run ends is for the command to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Where ``--engine ray`` works."""
+
+    address: str = ""
+    """Of the cluster: ``auto`` for the one that this machine belongs to; empty starts one here."""
+    workers: int | None = None
+    """Copies of the flow; None takes one a CPU, or one a group of GPUs."""
+    tensor_parallel: int = 1
+    """GPUs that one worker's model is spread over."""
+
+
+@dataclass(slots=True)
+class Absent:
+    """A model that has answered elsewhere: its name and identity, and nothing to ask."""
+
+    name: str
+    id: str
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        """Raises ModelUnavailable."""
+        raise ModelUnavailable(
+            f"{self.name} is at the workers, and they have left requests open; run the command again"
+        )
+
+    async def score(self, conversations: Sequence[Conversation]) -> list[float]:
+        """Raises ModelUnavailable."""
+        raise ModelUnavailable(f"{self.name} is at the workers, and they have left scores open; run the command again")
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +95,14 @@ class Options:
     max_tokens: int | None = None
     max_errors: int | None = None
     prices: Path | None = None
+    cluster: Cluster | None = None
+    """The Ray cluster that does the work; None does it here."""
+    part: tuple[int, int] | None = None
+    """Of a worker: (k, P) works on the prompts k, k + P, k + 2 P, ... and leaves the end of the run to others."""
+    cache: Path | None = None
+    """Where replies are cached; None takes the store's own place."""
+    batch: bool = False
+    """Send requests through the providers' batch APIs, where there is one."""
 
 
 @dataclass(slots=True)
@@ -88,6 +141,10 @@ class Session:
     doors: dict[str, Door] = field(default_factory=dict)
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict)
     """In a dry run, what stands in for each model."""
+    batched: list[BatchedModel] = field(default_factory=list)
+    """With ``--batch``, the models behind batch APIs."""
+    absent: dict[str, Absent] = field(default_factory=dict)
+    """With ``--engine ray``, the models that the workers had; what failed there is not tried again here."""
 
     @cached_property
     def store(self) -> Store:
@@ -104,27 +161,60 @@ class Session:
     @cached_property
     def cache(self) -> ResponseCache | None:
         """Replies that were paid for, shared by all runs of the store."""
-        return ResponseCache(self.store.cache_path) if self.options.use_cache else None
+        return ResponseCache(self.options.cache or self.store.cache_path) if self.options.use_cache else None
 
     def door(self, spec: str) -> Door:
         """The door to a model, opened once; raises UserError where the spec or the model is wrong."""
         if spec not in self.doors:
-            model: Model = open_model(spec)
+            model: Model = self.absent[spec] if spec in self.absent else open_model(spec)
             cache: Cache | None = self.cache
             limits = Limits(concurrency=self.options.concurrency, rpm=self.options.rpm, tpm=self.options.tpm)
+            prices = Prices.load(self.options.prices)
+            batched = self._batched(model, prices) if self.options.batch else None
             if self.options.dry_run:
                 self.rehearsals[spec] = model = Rehearsal(model)
                 limits = Limits(concurrency=self.options.concurrency)
                 cache = ReadOnly(cache) if cache is not None else None
+                prices = prices.batched() if batched else prices
+            elif batched:
+                model, limits = batched, Limits(concurrency=BATCH_WIDTH, retries=2)
             self.doors[spec] = Door(
                 model,
                 cache=cache,
                 limits=limits,
                 budget=self.budget,
-                prices=Prices.load(self.options.prices),
+                prices=prices,
                 seed=self.options.seed,
             )
         return self.doors[spec]
+
+    @property
+    def width(self) -> int:
+        """Prompts to work on at once."""
+        return BATCH_WIDTH if self.options.batch else 2 * self.options.concurrency
+
+    def say(self, words: str) -> None:
+        """One line for whoever waits, beside the results."""
+        if not self.options.quiet:
+            sys.stderr.write(f"{words}\n")
+
+    def _batched(self, model: Model, prices: Prices) -> Model | None:
+        """The model behind its provider's batch API; None where it has none."""
+        from rlhf_eval.models.batch import Batchable, BatchedModel
+
+        if not isinstance(model, Batchable):
+            return None
+
+        def busy(count: int) -> bool:
+            """Whether ``count`` requests had better wait for those that the models beside this one will cause."""
+            online = (door for door in self.doors.values() if door.limits.concurrency != BATCH_WIDTH)
+            outstanding = sum(other.outstanding for other in self.batched if other is not batched)
+            return any(door.limiter.in_flight for door in online) or count < FEW * outstanding
+
+        place = self.options.store / "batches"
+        batched = BatchedModel(model, place, price=prices.of(model.id), busy=busy, say=self.say)
+        self.batched.append(batched)
+        return batched
 
     async def close(self) -> None:
         """Close every door, and the cache if it was opened."""
@@ -159,6 +249,12 @@ class Session:
     def read(self, kind: type[R], run: Run) -> list[R]:
         """The records of a run; none where it was only rehearsed."""
         return self.store.read(kind, run=run.id) if run.id else []
+
+    def reads(self, role: str, run: Run, kind: type[Completion | Judgment]) -> dict[str, str]:
+        """What a verb reads, for the identity of its run; a run that may still grow is known by what it holds now."""
+        if run.status == "done" and not run.counts.get("failed"):
+            return {role: run.id}
+        return {role: run.id, f"{role}_held": fingerprint(sorted(record.id for record in self.read(kind, run)))}
 
     def usage(self) -> Usage:
         """What all doors have used so far."""

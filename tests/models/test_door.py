@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -182,6 +182,77 @@ def test_each_conversation_is_scored_once() -> None:
     asyncio.run(work())
 
 
+# Models that give few samples in one request --------------------------------------------------------------------------
+
+
+@dataclass
+class Stingy(Oracle):
+    """Gives at most ``most`` samples, and says so only if it is told to."""
+
+    most: int = 1
+    says: bool = True
+    flying: int = 0
+    together: int = 0
+
+    def most_samples(self, request: ChatRequest) -> int:
+        return self.most if self.says else request.n
+
+    async def chat(self, request: ChatRequest) -> Reply:
+        self.flying += 1
+        self.together = max(self.together, self.flying)
+        await asyncio.sleep(1.0)
+        self.flying -= 1
+        return await Oracle.chat(self, replace(request, n=min(self.most, request.n)))
+
+
+@pytest.mark.parametrize("says", [True, False])
+@given(n=st.integers(1, 9), first=st.integers(0, 5), most=st.integers(1, 10))
+def test_samples_come_in_pieces_from_a_model_that_gives_few(
+    simulate: Simulate, says: bool, n: int, first: int, most: int
+) -> None:
+    async def work(clock: Clock) -> None:
+        model, memory = Stingy(most=most, says=says), Memory()
+        reply = await Door(model, cache=memory).chat(ask(n=n, first_sample=first))
+        assert texts(reply) == [f"hi {k}" for k in range(first, first + n)]
+        assert [k for start, some in sorted(model.bought) for k in range(start, start + some)] == [
+            *range(first, first + n)
+        ]
+        assert reply.usage.completion_tokens == 5 * n
+        assert len(memory) == n
+        assert clock() == pytest.approx(1.0 if says or n <= most else -(-n // most), abs=0.1)
+
+    simulate(work)
+
+
+def test_every_piece_has_a_slot_and_a_retry_of_its_own(simulate: Simulate) -> None:
+    async def work(clock: Clock) -> None:
+        model = Stingy(failures=[RequestFailed("server", "oh"), RequestFailed("bad_request", "no")])
+        memory = Memory()
+        door = Door(model, cache=memory, limits=Limits(concurrency=3))
+        with pytest.raises(RequestFailed, match="no"):
+            await door.chat(ask(n=8))
+        assert (model.together, len(memory)) == (3, 7)
+        assert (await door.chat(ask(n=8))).cached == 7
+
+    simulate(work)
+
+
+def test_a_model_without_any_choice_is_asked_again_and_given_up(simulate: Simulate) -> None:
+    async def work(clock: Clock) -> None:
+        door = Door(Stingy(most=0, says=False), limits=Limits(retries=2))
+        with pytest.raises(RequestFailed, match="malformed: oracle answered without any choice"):
+            await door.chat(ask())
+        assert door.traffic.failures == {"malformed": 3}
+
+    simulate(work)
+
+
+@given(st.text(max_size=20), st.integers(0, 200), st.integers(1, 5))
+def test_keys_are_fingerprints_of_request_and_sample(text: str, first: int, n: int) -> None:
+    door, request = Door(Oracle()), ask(text, first_sample=first, n=n, choices=("a", text))
+    assert door._keys("chat", request) == [door._key("chat", request, k) for k in range(first, first + n)]
+
+
 # Failures -------------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +397,26 @@ def test_cancellation_leaks_neither_slot_nor_money(simulate: Simulate) -> None:
             await asyncio.gather(*(door.chat(ask(sampling=sampling)) for _ in range(2)))
 
     simulate(work)
+
+
+def test_a_reply_whose_asker_is_gone_is_kept_before_the_door_closes() -> None:
+    async def work() -> int:
+        memory = Memory()
+        door = Door(Oracle(latency=0.01), cache=memory)
+        tasks = [asyncio.create_task(door.chat(ask(str(k)))) for k in range(50)]
+        while not door.traffic.requests:
+            await asyncio.sleep(0)
+        for task in tasks:  # paid for, and on their way to the cache
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        kept = door.traffic.requests
+        await door.close()
+        closed = dict(memory)
+        await asyncio.sleep(0.01)
+        assert memory == closed  # nothing is written into a cache that may be closed by now
+        return len(memory) - kept
+
+    assert asyncio.run(work()) == 0
 
 
 # Money and accounts ---------------------------------------------------------------------------------------------------

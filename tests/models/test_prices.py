@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,9 @@ def test_cost_is_dollars_a_million_tokens():
 
 
 def test_cached_prompt_tokens_have_their_own_price():
-    price = Price(input=2.0, output=8.0, cached=0.5)
-    assert price.cost(USAGE, cached_tokens=400_000) == pytest.approx(0.6 * 2.0 + 0.4 * 0.5 + 4.0)
-    assert Price(input=2.0, output=8.0).cost(USAGE, cached_tokens=400_000) == pytest.approx(6.0)
+    used = replace(USAGE, cached_tokens=400_000)
+    assert Price(input=2.0, output=8.0, cached=0.5).cost(used) == pytest.approx(0.6 * 2.0 + 0.4 * 0.5 + 4.0)
+    assert Price(input=2.0, output=8.0).cost(used) == pytest.approx(6.0)
 
 
 def test_an_unknown_model_has_no_cost_rather_than_none_at_all():

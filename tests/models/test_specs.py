@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,7 +61,5 @@ def test_a_wrong_spec_is_one_line_that_helps(text: str, words: str) -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_spec_or_the_users_mistake(text: str) -> None:
-    try:
+    with contextlib.suppress(UserError):
         assert parse(text).scheme in OPENERS
-    except UserError:
-        pass

@@ -11,7 +11,7 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.models.vllm import Config, VllmModel
 
 
-@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
+@pytest.mark.skipif(getattr(find_spec("vllm"), "origin", None) is not None, reason="vLLM is installed here")
 def test_a_missing_vllm_is_one_line_with_the_cure(tmp_path):
     with pytest.raises(UserError, match=r"big needs the package 'vllm': pip install 'rlhf-eval\[vllm\]'"):
         VllmModel.load(str(tmp_path), name="big")

@@ -87,7 +87,9 @@ def test_too_many_failures_stop_the_work_and_name_the_commonest_reason(simulate:
             await asyncio.sleep(0.1)
             return await end("failed", item, "server: 500" if item % 3 else "timeout: none")
 
-        with pytest.raises(TooManyFailures, match=r"failed, more than --max-errors 5: failed: server: 500 \(\d") as caught:
+        with pytest.raises(
+            TooManyFailures, match=r"failed, more than --max-errors 5: failed: server: 500 \(\d"
+        ) as caught:
             await drive(range(1000), one, tally=tally, halt=brake, width=4, max_errors=5)
         assert caught.value.exit_code == 3
         assert tally.status["failed"] <= 5 + 4 + 4

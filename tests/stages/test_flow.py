@@ -30,7 +30,9 @@ def generation(sink: Any, *, fails: bool = False, seconds: float = 0.0, name: st
     return Generation(writer=Writer(generate=generate, config=None, models=()), sink=sink, known=set(), **changes)
 
 
-def judging(sink: Any, *, error: Exception | None = None, name: str = "j", arity: int = 2, calls_made: Any = None) -> Judging:
+def judging(
+    sink: Any, *, error: Exception | None = None, name: str = "j", arity: int = 2, calls_made: Any = None
+) -> Judging:
     async def judge(prompt: Prompt, shown: Sequence[Completion], model: Any, config: Any) -> Verdict:
         if calls_made is not None:
             calls_made.append(prompt.id)
@@ -130,7 +132,9 @@ def test_a_fatal_error_waits_for_the_other_generation(simulate: Simulate, prompt
     assert len(sink.tables["completions"]) == 2
 
 
-def test_a_prompt_is_judged_while_others_are_still_written(simulate: Simulate, prompts: list[Prompt], sink: Any) -> None:
+def test_a_prompt_is_judged_while_others_are_still_written(
+    simulate: Simulate, prompts: list[Prompt], sink: Any
+) -> None:
     async def work(clock: Clock) -> list[tuple[float, Outcome]]:
         async def one(prompt: Prompt, seconds: float) -> tuple[float, Outcome]:
             return await walk(prompt, [generation(sink, seconds=seconds)], [judging(sink)], {}), clock()

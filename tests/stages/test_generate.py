@@ -77,7 +77,9 @@ def test_what_refuses_everybody_is_no_outcome(sink: Any, prompts: list[Prompt]) 
 
 
 def test_a_generator_may_write_prompts(sink: Any, prompts: list[Prompt]) -> None:
-    async def evolve(given: Sequence[Prompt], models: Sequence[Model], config: Any) -> AsyncIterator[Completion | Prompt]:
+    async def evolve(
+        given: Sequence[Prompt], models: Sequence[Model], config: Any
+    ) -> AsyncIterator[Completion | Prompt]:
         for prompt in given:
             yield Prompt.of(f"{prompt.text} And why?")
             yield replace(Prompt.of(f"{prompt.text} Briefly."), category="short")

@@ -138,7 +138,9 @@ def test_a_grade_has_one_order() -> None:
 
 
 @pytest.mark.parametrize(("order", "scores"), [((0, 1), (0.9, 0.1)), ((1, 0), (0.1, 0.9))])
-def test_scores_return_to_the_completions_that_they_are_about(order: tuple[int, int], scores: tuple[float, ...]) -> None:
+def test_scores_return_to_the_completions_that_they_are_about(
+    order: tuple[int, int], scores: tuple[float, ...]
+) -> None:
     first, second = answers(2)
     made = asyncio.run(put(PROMPT, Call((first, second), order, 0), instrument(scores_of(0.9, 0.1))))
     assert (made.completion_ids, made.order, made.scores) == ((first.id, second.id), order, scores)

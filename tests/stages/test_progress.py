@@ -57,11 +57,11 @@ def test_on_a_terminal_one_line_is_redrawn_and_no_rest_of_a_longer_one_stays(tal
 
 
 def test_elsewhere_a_line_is_printed_every_ten_seconds(tally: Tally, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    clock = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     stream = io.StringIO()
     shown = Progress("judge", tally, stream=stream, started=1000.0)
-    for now in (1001.0, 1009.0, 1010.5, 1015.0, 1021.0):
+    for clock[0] in (1001.0, 1009.0, 1010.5, 1015.0, 1021.0):
         shown()
     shown.close()
     assert stream.getvalue().count("\n") == 2

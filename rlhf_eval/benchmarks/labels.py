@@ -1,0 +1,102 @@
+"""A judge against labels: one table of votes for every kind of judge.
+
+A reward model grades each answer, a generative judge compares two, in one order or in both, a ranker takes all. Here each
+of them becomes votes on an item: a vote is one score for each of the item's answers, in the item's own order. What a
+benchmark makes of the votes is its own affair; how they were obtained is not, which is what lets one table hold classifier
+and process reward models, implicit rewards and generative judges.
+
+    for item in items(evidence, judge="grade/my-reward-model#1a2b3c4d"): ...
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlhf_eval.benchmarks.evidence import Evidence
+from rlhf_eval.records import Judgment, Prompt
+from rlhf_eval.stats.arrays import Bools, Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """One score for each answer of an item; which answer stood first where two were compared."""
+
+    scores: Floats
+    """Empty where the judge gave none that could be read."""
+    first: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A prompt with right and wrong answers, and what one judge said about them."""
+
+    prompt: Prompt
+    right: Bools
+    """Which answers are right, shape (answers,)."""
+    votes: tuple[Vote, ...]
+    graded: bool
+    """Whether the answers were scored one by one."""
+
+    @property
+    def read(self) -> list[Vote]:
+        """The votes that say something."""
+        return [vote for vote in self.votes if len(vote.scores)]
+
+
+def items(evidence: Evidence, judge: str) -> list[Item]:
+    """Every labelled item that the judge was asked about, with its votes."""
+    grades, verdicts, listed = _grades(evidence, judge), _verdicts(evidence, judge), set(evidence.labels)
+    found = []
+    for ids, label in evidence.labels.items():
+        # Another item may hold the same answers the other way round: its verdicts are not this one's.
+        asked = [
+            j for j in verdicts.get(frozenset(ids), []) if j.completion_ids == ids or j.completion_ids not in listed
+        ]
+        graded = not asked
+        votes = tuple(_vote(ids, judgment) for judgment in asked)
+        if graded and any(identity in grades for identity in ids):
+            votes = (_graded(ids, grades),)
+        if votes:
+            prompt = evidence.prompts[evidence.completions[ids[0]].prompt_id]
+            right = np.array(label) == max(label) if max(label) > min(label) else np.zeros(len(label), dtype=bool)
+            found.append(Item(prompt=prompt, right=np.asarray(right, dtype=np.bool_), votes=votes, graded=graded))
+    return found
+
+
+def pair_credit(scores: Floats, right: Bools, *, tie: float = 0.5) -> float:
+    """1 where the lowest right answer beats the highest wrong one, ``tie`` where they are equal, else 0."""
+    gap = scores[right].min() - scores[~right].max()
+    return 1.0 if gap > 0 else tie if gap == 0 else 0.0
+
+
+def _grades(evidence: Evidence, judge: str) -> dict[str, list[tuple[float, ...]]]:
+    found: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    for judgment in evidence.by(judge):
+        if len(judgment.completion_ids) == 1:
+            found[judgment.completion_ids[0]].append(judgment.scores)
+    return found
+
+
+def _verdicts(evidence: Evidence, judge: str) -> dict[frozenset[str], list[Judgment]]:
+    found: dict[frozenset[str], list[Judgment]] = defaultdict(list)
+    for judgment in evidence.by(judge):
+        if len(judgment.completion_ids) > 1:
+            found[frozenset(judgment.completion_ids)].append(judgment)
+    return found
+
+
+def _graded(ids: Sequence[str], grades: Mapping[str, list[tuple[float, ...]]]) -> Vote:
+    """The mean grade of each answer; nothing where one of them has no readable grade."""
+    read = [[score for scores in grades.get(identity, []) for score in scores] for identity in ids]
+    return Vote(scores=np.array([np.mean(own) for own in read]) if all(read) else np.empty(0))
+
+
+def _vote(ids: Sequence[str], judgment: Judgment) -> Vote:
+    place = {identity: n for n, identity in enumerate(judgment.completion_ids)}
+    scores = np.array([judgment.scores[place[i]] for i in ids]) if judgment.scores else np.empty(0)
+    shown = judgment.completion_ids[judgment.order[0]]
+    return Vote(scores=scores, first=list(ids).index(shown))

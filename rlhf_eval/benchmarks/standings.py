@@ -1,0 +1,159 @@
+"""Win rates of many models from a store at once: one query, one score a prompt, arrays instead of records.
+
+A leaderboard over a million judgments is one pass of DuckDB over their columns: verdicts are summed by pair of answers
+first, then the answers' models are joined to the sums, and prompts arrive as 64-bit hashes.
+
+    for standing in standings(store): print(standing.model, standing.share.mean())
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlhf_eval.benchmarks.winrate import rate
+from rlhf_eval.records import Estimate
+from rlhf_eval.stats.arrays import Floats
+from rlhf_eval.stats.intervals import PairedDifference, paired
+from rlhf_eval.store.reading import files_of
+from rlhf_eval.store.runs import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Hashes = NDArray[np.uint64]
+
+_DEDUPE = "qualify row_number() over (partition by id order by error is not null, run_id desc) = 1"
+"""Only where several runs hold judgments: within one run the store shows each id once, and this costs as much again."""
+
+_QUERY = """
+with names as (select model, row_number() over (order by model)::int as code
+               from (select distinct model from completions)),
+text as (select hash(id) as h, any_value(code) as code from completions join names using (model) group by 1),
+once as (select judge, prompt_id, completion_ids, scores, error from judgments
+         where len(completion_ids) = 2 and ($1 is null or judge = $1)
+               and ($2 is null or list_contains($2::varchar[], run_id)) {dedupe}),
+pairs as (select judge, hash(completion_ids[1]) as x, hash(completion_ids[2]) as y, any_value(hash(prompt_id)) as prompt,
+                 sum(scores[1]) filter (error is null) as won, count(*) filter (error is null) as readable,
+                 count(error) as unreadable
+          from once group by 1, 2, 3),
+groups as (select judge, a.code as model, b.code as opponent, list(prompt) as prompt, list(won) as won,
+                  list(readable) as readable, list(unreadable) as unreadable
+           from pairs join text a on a.h = x join text b on b.h = y where a.code <> b.code group by 1, 2, 3)
+select judge, m.model, o.model as opponent, prompt, won, readable, unreadable
+from groups join names m on m.code = groups.model join names o on o.code = groups.opponent order by 1, 2, 3
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One model against one opponent by one judge; arrays have one entry a prompt that has a readable judgment."""
+
+    judge: str
+    model: str
+    opponent: str
+    prompt: Hashes
+    share: Floats
+    """The model's mean share of the verdicts on the prompt."""
+    judgments: int
+    unreadable: int
+    lost: int
+    """Prompts without any readable judgment."""
+
+    def estimate(self, level: float = 0.95) -> Estimate:
+        """The win rate with its interval and counts."""
+        return rate(
+            self.share,
+            level=level,
+            about={"model": self.model, "baseline": self.opponent, "judge": self.judge},
+            judgments=self.judgments,
+            unreadable=self.unreadable,
+            lost=self.lost,
+        )
+
+    def mirrored(self) -> Standing:
+        """The same from the opponent's side."""
+        return Standing(
+            judge=self.judge,
+            model=self.opponent,
+            opponent=self.model,
+            prompt=self.prompt,
+            share=1 - self.share,
+            judgments=self.judgments,
+            unreadable=self.unreadable,
+            lost=self.lost,
+        )
+
+    def only(self, prompts: Hashes) -> Standing:
+        """The part on some prompts; what was unreadable or lost is not known by prompt and left out."""
+        kept = np.isin(self.prompt, prompts)
+        return Standing(
+            judge=self.judge, model=self.model, opponent=self.opponent, prompt=self.prompt[kept], share=self.share[kept],
+            judgments=int(kept.sum()), unreadable=0, lost=0,
+        )  # fmt: skip
+
+
+def standings(store: Store, *, judge: str | None = None, runs: Sequence[str] | None = None) -> list[Standing]:
+    """Every pair of models that a judge compared, in the order of judge, model and opponent."""
+    holding = sum(bool(files_of(store.folder(run.id), "judgments")) for run in store.runs())
+    query = _QUERY.format(dedupe=_DEDUPE if holding > 1 else "")
+    table = store.sql(query, [judge, list(runs) if runs is not None else None])
+    return [_standing(table, row) for row in range(table.num_rows)]
+
+
+def facing(found: Sequence[Standing], opponent: str) -> list[Standing]:
+    """Everybody who met ``opponent``, seen as the model; two groups of one model are joined."""
+    sides: dict[str, list[Standing]] = defaultdict(list)
+    for standing in found:
+        if opponent in (standing.model, standing.opponent):
+            side = standing if standing.opponent == opponent else standing.mirrored()
+            sides[side.model].append(side)
+    return [_joined(group) for group in sides.values()]
+
+
+def difference(a: Standing, b: Standing, *, level: float = 0.95) -> PairedDifference | None:
+    """How much more often A wins than B against the same opponent on the prompts that both have; None without any."""
+    if np.array_equal(a.prompt, b.prompt):
+        return paired(a.share, b.share, level=level)
+    _, mine, theirs = np.intersect1d(a.prompt, b.prompt, assume_unique=True, return_indices=True)
+    return paired(a.share[mine], b.share[theirs], level=level) if len(mine) else None
+
+
+def _standing(table: pa.Table, row: int) -> Standing:
+    """One row of the query: its lists hold one entry a pair of answers, of which a prompt may have several."""
+    lists = {
+        n: table.column(n)[row].values.to_numpy(zero_copy_only=False) for n in ("prompt", "readable", "unreadable")
+    }
+    won = np.nan_to_num(table.column("won")[row].values.to_numpy(zero_copy_only=False).astype(np.float64))
+    prompts, index = np.unique(lists["prompt"].astype(np.uint64), return_inverse=True)
+    readable = np.bincount(index, weights=lists["readable"])
+    total = np.bincount(index, weights=won)
+    read = readable > 0
+    return Standing(
+        judge=str(table.column("judge")[row]),
+        model=str(table.column("model")[row]),
+        opponent=str(table.column("opponent")[row]),
+        prompt=prompts[read],
+        share=total[read] / readable[read],
+        judgments=int(readable.sum()),
+        unreadable=int(lists["unreadable"].sum()),
+        lost=int((~read).sum()),
+    )
+
+
+def _joined(group: Sequence[Standing]) -> Standing:
+    if len(group) == 1:
+        return group[0]
+    prompts, index = np.unique(np.concatenate([s.prompt for s in group]), return_inverse=True)
+    shares = np.bincount(index, weights=np.concatenate([s.share for s in group])) / np.bincount(index)
+    first = group[0]
+    return Standing(
+        judge=first.judge, model=first.model, opponent=first.opponent, prompt=prompts, share=shares,
+        judgments=sum(s.judgments for s in group), unreadable=sum(s.unreadable for s in group),
+        lost=min(s.lost for s in group),
+    )  # fmt: skip

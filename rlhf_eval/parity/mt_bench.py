@@ -1,0 +1,76 @@
+"""MT-Bench: each stored grade read again from the judge's words, and the mean grade of every model and turn.
+
+The published side of a mean is what FastChat's own summary does with the file: the plain mean of the stored scores, a row
+that stands there twice counted once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf_eval import registry
+from rlhf_eval.benchmarks.evidence import Evidence
+from rlhf_eval.benchmarks.mt_bench import Config, score
+from rlhf_eval.errors import UserError
+from rlhf_eval.interop import mt_bench as reader
+from rlhf_eval.interop.files import Row, read_rows
+from rlhf_eval.models.base import Choice
+from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.records import Estimate
+
+PEER = "mt_bench"
+_TAIL = "model_judgment/*_single.jsonl"
+
+
+def check(tree: Tree) -> Iterator[Claim]:
+    """Claims of every file of single grades."""
+    files = tree.find(_TAIL)
+    if not files:
+        yield from missing(PEER, [_TAIL])
+    for file in files:
+        try:
+            rows = list(read_rows(file, [], lenient=True))
+            ours = _ours(file.parents[1])
+        except UserError as error:
+            yield absent(PEER, tree.name(file), "grades", str(error))
+            continue
+        yield _read_again(tree, file, rows)
+        yield from _means(tree, file, rows, ours)
+
+
+def _ours(folder: Path) -> Mapping[tuple[str, str], Estimate]:
+    loaded = reader.read(folder)
+    found = score(Evidence.of(loaded.prompts, loaded.completions, loaded.judgments), Config(by_category=False))
+    return {(str(e.settings["model"]), e.name): e for e in found}
+
+
+def _read_again(tree: Tree, file: Path, rows: Sequence[Row]) -> Claim:
+    grade = registry.load("judge", "grade")
+    same = sum(_reading(grade, row) == row.number("score") for row in rows)
+    return Claim(
+        peer=PEER, subject=tree.name(file), number="grades read from the judge's words",
+        published=float(len(rows)), ours=float(same), source=tree.name(file),
+    )  # fmt: skip
+
+
+def _reading(grade: Any, row: Row) -> float:
+    verdict = grade.read_verdict(Choice(text=row.label("judgment")), grade.Config(low=0, high=10, decimals=True))
+    return float(verdict.scores[0]) if verdict.scores else -1.0
+
+
+def _means(tree: Tree, file: Path, rows: Sequence[Row], ours: Mapping[tuple[str, str], Estimate]) -> Iterator[Claim]:
+    stored: dict[tuple[str, str], list[float]] = defaultdict(list)
+    once = {tuple(row.label(name) for name in ("model", "question_id", "turn", "judgment")): row for row in rows}
+    for row in once.values():
+        if row.number("score") != -1:
+            for name in ("score", f"score: turn {int(row.number('turn'))}"):
+                stored[row.text("model"), name].append(row.number("score"))
+    for (model, name), values in stored.items():
+        estimate = ours.get((model, name))
+        yield Claim(
+            peer=PEER, subject=model, number=name, published=sum(values) / len(values),
+            ours=estimate.value if estimate else None, tolerance=1e-9, source=tree.name(file),
+        )  # fmt: skip

@@ -1,0 +1,80 @@
+"""The sides of an evaluation: models that answer now, and answers that a run already holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlhf_eval.errors import UserError
+from rlhf_eval.records import Completion, Demonstration, Prompt, Run
+from rlhf_eval.stages.flow import Generation
+from rlhf_eval.verbs.flow import Ledger, completions_of, generation_into, open_writer
+from rlhf_eval.verbs.session import Session
+
+_STORED = re.compile(r"^(?:(?P<name>[\w.@+-]+)=)?run:(?P<ref>.+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One competitor: a model that answers now, or answers that are already there."""
+
+    name: str
+    identity: str
+    generation: Mapping[str, Any] | None
+    stored: str = ""
+
+
+def open_arms(session: Session, specs: Sequence[str], generate: Mapping[str, Any]) -> list[Arm]:
+    """A side for each spec; raises UserError where two have one name."""
+    arms = [_arm(session, spec, generate) for spec in specs]
+    names = [arm.name for arm in arms]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two sides are called '{name}'; give one an alias, for instance tonight={name}")
+    return arms
+
+
+def answers_of(
+    session: Session, arms: Sequence[Arm], prompts: Sequence[Prompt], run: Ledger
+) -> tuple[list[Generation], dict[str, list[Completion]]]:
+    """The sources of new answers, and the answers that are already there under their arm's name."""
+    generations: list[Generation] = []
+    answers: dict[str, list[Completion]] = {}
+    wanted = {prompt.id for prompt in prompts}
+    known = run.ids("completions")
+    for arm in arms:
+        if arm.generation is not None:
+            _, writer, _ = open_writer(session, arm.generation)
+            generations.append(generation_into(session, writer, run, own_account=False))
+            continue
+        for prompt_id, completion in _stored_answers(session, session.store.find(arm.stored)):
+            if prompt_id not in wanted:
+                continue
+            mine = Completion.of(
+                prompt_id=prompt_id, model=arm.name, text=completion.text, sampling=completion.sampling,
+                generator="stored", origin=completion.id, metadata={"from": completion.id},
+            )  # fmt: skip
+            answers.setdefault(prompt_id, []).append(mine)
+            if mine.id not in known:
+                run.append("completions", mine)
+    return generations, answers
+
+
+def _arm(session: Session, spec: str, generate: Mapping[str, Any]) -> Arm:
+    stored = _STORED.match(spec)
+    if stored is None:
+        door = session.door(spec)
+        return Arm(door.name, door.id, {**generate, "model": spec})
+    run = session.find(stored["ref"], verbs=("pairs", "generate"))
+    return Arm(stored["name"] or run.id, f"run:{run.id}", None, run.id)
+
+
+def _stored_answers(session: Session, run: Run) -> list[tuple[str, Completion]]:
+    """One answer a prompt: what ``pairs`` selected, or the first completion that the run holds."""
+    selected = session.read(Demonstration, run)
+    if not selected:
+        return [(prompt_id, group[0]) for prompt_id, group in completions_of(session, run).items()]
+    by_id = {c.id: c for c in session.store.read(Completion, run=session.lineage(run))}
+    return [(d.prompt_id, by_id[d.completion_id]) for d in selected]

@@ -1,0 +1,79 @@
+"""Evaluating a judge: which questions it is asked about answers whose right order is known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlhf_eval.errors import UserError
+from rlhf_eval.records import Completion, Judgment, PreferencePair, Prompt, Run
+from rlhf_eval.stages.judge import Call, balanced_sides, calls, matches
+from rlhf_eval.verbs.flow import Bench
+from rlhf_eval.verbs.session import Session
+
+GOLD = "gold"
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The labelled items of a run: their prompts, answers and labels."""
+
+    prompts: list[Prompt]
+    completions: dict[str, Completion]
+    labels: list[Judgment]
+    """One verdict of the judge ``gold`` for each item."""
+
+    def answers(self) -> dict[str, list[Completion]]:
+        """Prompt to the answers of its items."""
+        found: dict[str, list[Completion]] = {}
+        for label in self.labels:
+            own = found.setdefault(label.prompt_id, [])
+            own += [self.completions[i] for i in label.completion_ids if self.completions[i] not in own]
+        return found
+
+
+def labelled(session: Session, source: Run, judge: str) -> Labelled:
+    """The items that ``judge`` labelled in a run, or its preference pairs; raises UserError where it has neither."""
+    lineage = session.lineage(source)
+    given = [j for j in session.store.read(Judgment, run=lineage) if j.judge == judge and len(j.completion_ids) > 1]
+    pairs = session.store.read(PreferencePair, run=lineage) if judge == GOLD and not given else []
+    labels = [_as_gold(j.prompt_id, j.completion_ids, j.scores) for j in given if j.scores]
+    labels += [_as_gold(p.prompt_id, (p.chosen_id, p.rejected_id), (1.0, 0.0)) for p in pairs]
+    once = list({label.id: label for label in labels}.values())
+    if not once:
+        raise UserError(
+            f"run {source.id} holds no labels by '{judge}'; load a benchmark of judges or a preference file, "
+            "or name the judge whose labels count with --set labels=human/NAME"
+        )
+    wanted = {label.prompt_id for label in once}
+    prompts = [prompt for prompt in session.prompts(source) if prompt.id in wanted]
+    kept = {prompt.id for prompt in prompts}
+    completions = {c.id: c for c in session.store.read(Completion, run=lineage)}
+    return Labelled(prompts, completions, [label for label in once if label.prompt_id in kept])
+
+
+def questions(found: Labelled, bench: Bench, seed: int) -> Callable[[Prompt, Sequence[Completion]], list[Call]]:
+    """The plan of what is asked about each prompt's items; raises UserError where the judge cannot take any of them."""
+    arity = bench.instrument.arity
+    if arity == 2 and all(len(label.completion_ids) > 2 for label in found.labels):
+        raise UserError(
+            f"these items have more than two answers each, and '{bench.instrument.name}' compares two; "
+            "use a judge that grades one answer or takes all"
+        )
+    items: dict[str, list[tuple[Completion, ...]]] = defaultdict(list)
+    for label in found.labels:
+        items[label.prompt_id].append(tuple(found.completions[i] for i in label.completion_ids))
+    swapped = balanced_sides(items, seed)
+
+    def plan(prompt: Prompt, completions: Sequence[Completion]) -> list[Call]:
+        if arity == 1:
+            return calls(matches(completions, 1, "all"), bench.design, swapped=False)
+        own = [item for item in items[prompt.id] if arity == 0 or len(item) == 2]
+        return calls(own, bench.design, swapped[prompt.id])
+
+    return plan
+
+
+def _as_gold(prompt_id: str, ids: tuple[str, ...], scores: tuple[float, ...]) -> Judgment:
+    return Judgment.of(prompt_id=prompt_id, completion_ids=ids, judge=GOLD, scores=scores)

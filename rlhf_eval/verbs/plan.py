@@ -1,0 +1,152 @@
+"""``plan``: before anything is spent, how many prompts and calls a difference needs, and in which design.
+
+Designs for "is A better than B?": both against a baseline in both orders, as published benchmarks do; head to head in both
+orders; head to head in one balanced order; and the last with five looks, stopping as soon as it is decided. Variances per
+prompt are planning values for verdicts with ties, or measured from a run (``--like``).
+
+    rlhf-eval plan --effect 0.05 --price 0.004
+    rlhf-eval plan --prompts 805 --like latest:evaluate
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlhf_eval.benchmarks.comparisons import Comparisons, comparisons
+from rlhf_eval.errors import UserError
+from rlhf_eval.stats.intervals import minimal_detectable_effect, power, prompts_needed
+from rlhf_eval.stats.sequential import group_sequential_boundary
+from rlhf_eval.verbs.session import Session
+
+BETWEEN, WITHIN, BASELINE_CORRELATION = 0.16, 0.09, 0.37
+"""Planning values: variance of a prompt's true share, of one verdict around it, and the correlation of two models' shares."""
+
+LOOKS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """One way to ask the question, and what it costs."""
+
+    name: str
+    variance: float
+    """Per prompt, of the estimated difference in win rate points (head to head: of the win rate)."""
+    calls_a_prompt: float
+    prompts: int
+    calls: int
+    expected_calls: int
+    """Fewer than ``calls`` where the run may stop early, if the effect is as large as planned."""
+    dollars: float | None
+    effect: float
+    """The smallest true distance from .5 that is found with the wanted power."""
+    power: float
+    best: bool = False
+
+
+def plan(
+    session: Session,
+    *,
+    effect: float | None = None,
+    prompts: int | None = None,
+    power_wanted: float = 0.8,
+    level: float = 0.95,
+    price: float | None = None,
+    like: str = "",
+) -> list[Design]:
+    """The designs, the cheapest that reaches the wanted power marked; raises UserError without an effect or a size.
+
+    ``effect`` is a distance of the head-to-head win rate from .5: .05 is 55 %. ``price`` is dollars a judge call.
+    """
+    if effect is None and prompts is None:
+        raise UserError("plan needs --effect (the smallest difference that matters, .05 is 55 %) or --prompts, or both")
+    if effect is not None and not 0 < abs(effect) < 0.5:
+        raise UserError(f"--effect is {effect}; it is a distance of the win rate from .5, for instance .05")
+    if not 0 < power_wanted < 1:
+        raise UserError(f"--power is {power_wanted}; it must lie between 0 and 1")
+    between, within = _variances(session, like)
+    made = [
+        _design(name, variance, calls, looks, effect, prompts, power_wanted, level, price)
+        for name, variance, calls, looks in _designs(between, within)
+    ]
+    able = [design for design in made if design.power >= power_wanted - 1e-9] or made
+    cheapest = min(able, key=lambda design: design.expected_calls)
+    return [design if design is not cheapest else _marked(design) for design in made]
+
+
+def _designs(between: float, within: float) -> list[tuple[str, float, float, int]]:
+    # Against a baseline a gap between A and B shows in the difference of two correlated rates, at about half its size.
+    via = 4 * 2 * (between + within / 2) * (1 - BASELINE_CORRELATION)
+    return [
+        ("both against a baseline, both orders", via, 4, 1),
+        ("head to head, both orders", between + within / 2, 2, 1),
+        ("head to head, one balanced order", between + within, 1, 1),
+        (f"head to head, one balanced order, {LOOKS} looks", between + within, 1, LOOKS),
+    ]
+
+
+def _design(
+    name: str, variance: float, calls: float, looks: int, effect: float | None, prompts: int | None, wanted: float,
+    level: float, price: float | None,
+) -> Design:  # fmt: skip
+    inflated = variance * (1.03 if looks > 1 else 1.0)
+    size = (
+        prompts
+        if prompts is not None
+        else prompts_needed(abs(effect or 0), variance=inflated, power=wanted, level=level)
+    )
+    target = (
+        abs(effect)
+        if effect is not None
+        else minimal_detectable_effect(size, variance=inflated, power=wanted, level=level)
+    )
+    spent = round(size * calls * (_expected_share(target, variance, size, looks, level) if looks > 1 else 1.0))
+    return Design(
+        name=name, variance=variance, calls_a_prompt=calls, prompts=size, calls=round(size * calls), expected_calls=spent,
+        dollars=None if price is None else spent * price, power=power(target, size, variance=inflated, level=level),
+        effect=minimal_detectable_effect(size, variance=inflated, power=wanted, level=level),
+    )  # fmt: skip
+
+
+def _expected_share(effect: float, variance: float, size: int, looks: int, level: float, draws: int = 4000) -> float:
+    """Share of the prompts that are judged before a look decides, by simulation of the running z."""
+    rng = np.random.default_rng(0)
+    boundary = np.array(group_sequential_boundary(looks, level=level))
+    steps = rng.normal(effect * math.sqrt(size / looks / variance), 1, (draws, looks)).cumsum(axis=1)
+    crossed = np.abs(steps / np.sqrt(np.arange(1, looks + 1))) > boundary
+    at = np.where(crossed.any(axis=1), crossed.argmax(axis=1) + 1, looks)
+    return float(at.mean() / looks)
+
+
+def _variances(session: Session, like: str) -> tuple[float, float]:
+    """Variance between prompts and within one, measured from a run's judgments, or the planning values."""
+    if not like:
+        return BETWEEN, WITHIN
+    run = session.store.find(like)
+    groups = [group for group in comparisons(session.store, runs=[run.id]) if len(group.share) > 1]
+    if not groups:
+        raise UserError(f"run {run.id} holds no comparison of two models to learn from; leave --like out")
+    return _measured(groups)
+
+
+def _measured(groups: Sequence[Comparisons]) -> tuple[float, float]:
+    within, between = [], []
+    for group in groups:
+        _, index = np.unique(group.prompt.astype(str), return_inverse=True)
+        counts = np.bincount(index)
+        means = np.bincount(index, weights=group.share) / counts
+        spread = np.bincount(index, weights=(group.share - means[index]) ** 2)
+        free = float((counts - 1).sum())
+        noise = float(spread.sum()) / free if free else 0.0
+        within.append(noise)
+        between.append(max(0.01, float(means.var(ddof=1)) - noise / float(counts.mean())))
+    return float(np.mean(between)), float(np.mean(within))
+
+
+def _marked(design: Design) -> Design:
+    from dataclasses import replace
+
+    return replace(design, best=True)
