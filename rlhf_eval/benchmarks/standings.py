@@ -1,7 +1,8 @@
 """Win rates of many models from a store at once: one query, one score a prompt, arrays instead of records.
 
 A leaderboard over a million judgments is one pass of DuckDB over their columns: verdicts are summed by pair of answers
-first, then the answers' models are joined to the sums, and prompts arrive as 64-bit hashes.
+first, then the answers' models are joined to the sums, and prompts arrive as 64-bit hashes. The altered answers with which
+an audit probes a judge (models ``audit/...``) are no model's and are left out.
 
     for standing in standings(store): print(standing.model, standing.share.mean())
 """
@@ -33,7 +34,7 @@ _DEDUPE = "qualify row_number() over (partition by id order by error is not null
 
 _QUERY = """
 with names as (select model, row_number() over (order by model)::int as code
-               from (select distinct model from completions)),
+               from (select distinct model from completions where not starts_with(model, 'audit/'))),
 text as (select hash(id) as h, any_value(code) as code from completions join names using (model) group by 1),
 once as (select judge, prompt_id, completion_ids, scores, error from judgments
          where len(completion_ids) = 2 and ($1 is null or judge = $1)

@@ -47,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
         _leaderboard,
         _compare,
         _parity,
+        _plan,
+        _correlate,
         _run,
         _runs,
         _other,

@@ -23,7 +23,7 @@ from rlhf_eval.stats.sequential import group_sequential_boundary
 from rlhf_eval.verbs.session import Session
 
 BETWEEN, WITHIN, BASELINE_CORRELATION = 0.16, 0.09, 0.37
-"""Planning values: variance of a prompt's true share, of one verdict around it, and the correlation of two models' shares."""
+"""Planning values: variance of a prompt's true share, of a verdict around it; correlation of two models' shares."""
 
 LOOKS = 5
 

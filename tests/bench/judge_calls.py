@@ -1,8 +1,8 @@
 """How many judge calls the same power costs: the published design against ours, and how often ours is wrong about equals.
 
 The published design judges A and B against a baseline in both orders, on every prompt. Ours judges A against B, one order a
-prompt with the sides balanced, and stops at one of five O'Brien-Fleming looks. Latent qualities vary by prompt, verdicts are
-noisy and favour the first slot. Power is measured, not computed: for each gap the smallest number of prompts with which the
+prompt with the sides balanced, and stops at one of five O'Brien-Fleming looks. Qualities vary by prompt, verdicts are noisy
+and favour the first slot. Power is measured, not computed: for each gap the smallest number of prompts with which the
 published design reaches what ours reached with 805.
 
     python tests/bench/judge_calls.py --reps 2000

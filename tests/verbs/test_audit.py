@@ -275,12 +275,12 @@ def served_truth(draws: int = 40_000) -> dict[str, float]:
 
 def test_faults_planted_behind_http_are_found_within_the_intervals(tmp_path: Path) -> None:
     questions = tmp_path / "questions.jsonl"
-    questions.write_text("\n".join(json.dumps({"prompt": f"Question {k}?"}) for k in range(80)))
+    questions.write_text("\n".join(json.dumps({"prompt": f"Item {k}?"}) for k in range(120)))
     load(session(tmp_path / "store"), {"source": "jsonl", "path": str(questions)})
     with running_server(**PLANTED) as url:
         models = [f"judge=openai:judge@{url}", f"beta=openai:beta@{url}"]
         run(tmp_path / "store", {"model": models}, generate)
-        table = {"judge_model": models[0], "reference": QUALITY, "sample": 80, "buy": "swaps,repeats,copies"}
+        table = {"judge_model": models[0], "reference": QUALITY, "sample": 120, "buy": "swaps,repeats,copies"}
         card = run(tmp_path / "store", table).card
     missed = []
     for name, true in served_truth().items():
@@ -292,7 +292,8 @@ def test_faults_planted_behind_http_are_found_within_the_intervals(tmp_path: Pat
     assert value(card, "seconds_per_call").value > 0
 
 
-def test_the_sandbox_judge_gets_a_card_against_the_gold_reward(tmp_path: Path) -> None:
+def test_the_sandbox_judge_gets_a_card_that_agrees_with_gold_itself(tmp_path: Path) -> None:
+    """The card's accuracy and lean from a sample hold those of all pairs, computed from the records without the audit."""
     try:
         checkpoint("judge")
     except UserError as error:
@@ -300,13 +301,21 @@ def test_the_sandbox_judge_gets_a_card_against_the_gold_reward(tmp_path: Path) -
     store = tmp_path / "store"
     load(session(store, limit=24), {"source": "sandbox"})
     run(store, {"model": "sandbox:policy", "n": 2}, generate)
-    sampled = run(store, {"judge_model": "sandbox:judge", "sample": 8, "attacks": 1}).card
+    card = run(store, {"judge_model": "sandbox:judge", "sample": 10, "buy": "swaps"}).card
     run(store, {"judge_model": "sandbox:judge"}, judge)
-    whole = run(store, {"judge": sampled.judge}).card
-    for name in ("accuracy.gold", "flip_rate", "first_slot"):
-        part = value(sampled, name)
-        assert part.low <= value(whole, name).value <= part.high, name
-    assert value(whole, "accuracy.gold").low > 0.5
+    gold = {j.completion_ids[0]: j.scores[0] for j in judgments(store) if j.judge.startswith("gold")}
+    right, lean = [], []
+    for j in judgments(store):
+        if j.judge == card.judge and j.scores and not j.metadata.get("identical"):
+            gap = gold[j.completion_ids[0]] - gold[j.completion_ids[1]]
+            lean.append(j.scores[j.order[0]] - 0.5)
+            if gap:
+                right.append((j.scores[0] - 0.5) * gap > 0)
+    assert len(lean) > 20
+    for name, true in (("accuracy.gold", sum(right) / len(right)), ("first_slot", sum(lean) / len(lean))):
+        estimate = value(card, name)
+        assert estimate.low <= true <= estimate.high, (name, true, estimate)
+        assert 5 <= estimate.n <= 10
 
 
 @pytest.mark.groundtruth
