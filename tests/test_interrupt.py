@@ -36,4 +36,3 @@ def test_fifteen_kills_change_nothing_and_repeat_only_what_was_in_flight(tmp_pat
         assert killed["repeated_though_kept"] == 0
         assert killed["repeated"] <= killed["in_flight"]
         assert killed["most_in_flight"] < 2 * WIDTH  # some replies are on their way to the disk
-    assert sum(killed["in_flight"] for killed in found["killed"]) > 0  # some kills hit calls in flight

@@ -40,7 +40,9 @@ def run(command: str, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("reader")
-    (home / "prompts.jsonl").write_text('{"prompt": "Name a prime."}\n{"instruction": "Add 2 and 3."}\n', encoding="utf-8")
+    (home / "prompts.jsonl").write_text(
+        '{"prompt": "Name a prime."}\n{"instruction": "Add 2 and 3."}\n', encoding="utf-8"
+    )
     (home / "mine").mkdir()
     (home / "mine" / "brevity.py").write_text(blocks("python")[0], encoding="utf-8")
     return home

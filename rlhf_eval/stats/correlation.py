@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats as scipy_stats
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, floats, same_length
@@ -37,6 +36,8 @@ class RankCorrelation:
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's correlation with ties at their mean rank; raises UserError below 3 rows or where a column is constant."""
     x, y = _columns(a, b)
+    from scipy import stats as scipy_stats
+
     return float(scipy_stats.spearmanr(x, y).statistic)
 
 
@@ -62,6 +63,8 @@ def rank_correlation(
 
 
 def _both(x: Floats, y: Floats) -> tuple[float, float]:
+    from scipy import stats as scipy_stats
+
     return float(scipy_stats.spearmanr(x, y).statistic), float(scipy_stats.kendalltau(x, y).statistic)
 
 

@@ -146,7 +146,7 @@ def started(home: Path) -> subprocess.Popen[str]:
 
 
 def until(true: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)

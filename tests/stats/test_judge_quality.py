@@ -7,20 +7,22 @@ import pytest
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.agreement import krippendorff_alpha
-from rlhf_eval.stats.judge_quality import (
-    best_repeats,
-    decision_value,
+from rlhf_eval.stats.judge_effects import (
     difference_of_groups,
-    effective_votes,
-    error_correlation,
-    information_per_dollar,
     krippendorff_interval,
     label_noise,
     log_odds_effects,
-    position_bias,
-    self_consistency,
     self_preference,
     youden_interval,
+)
+from rlhf_eval.stats.judge_quality import (
+    best_repeats,
+    decision_value,
+    effective_votes,
+    error_correlation,
+    information_per_dollar,
+    position_bias,
+    self_consistency,
 )
 
 
