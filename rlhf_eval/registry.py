@@ -102,6 +102,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "gsm8k": "rlhf_eval.interop.gsm8k",
         "ifeval": "rlhf_eval.interop.ifeval",
         "humaneval": "rlhf_eval.interop.humaneval",
+        "human": "rlhf_eval.interop.human",
     },
 }
 """Kind to name to module; the verbs ask for a kind and a name."""

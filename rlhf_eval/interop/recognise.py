@@ -21,6 +21,10 @@ FORMATS = (
     "wildbench",
     "ultrafeedback",
     "reward_bench",
+    "gsm8k",
+    "ifeval",
+    "humaneval",
+    "human",
     "trl",
     "jsonl",
 )

@@ -12,6 +12,7 @@ import pytest
 from rlhf_eval import interop
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.recognise import FORMATS, recognise
+from rlhf_eval.registry import PLUGINS
 
 Put = Callable[[str, Any], Path]
 
@@ -29,6 +30,10 @@ SMALL: dict[str, tuple[str, Any]] = {
 }
 FILES: dict[str, list[dict[str, Any]]] = {
     "trl": [{"prompt": "Q", "chosen": "a", "rejected": "b"}],
+    "gsm8k": [{"question": "1 + 1?", "answer": "Two. #### 2"}],
+    "ifeval": [{"key": 1, "prompt": "Q", "instruction_id_list": [], "kwargs": []}],
+    "humaneval": [{"task_id": "t", "prompt": "def f():", "test": "", "entry_point": "f"}],
+    "human": [{"prompt_id": "p", "completion_ids": ["x", "y"], "choice": "a", "labeler": "ada"}],
     "jsonl": [{"prompt": "Q"}],
 }
 
@@ -60,8 +65,8 @@ def test_every_reader_is_listed_and_every_module_imports() -> None:
         for file in Path(str(interop.__path__[0])).glob("[a-z]*.py")
     }
     readers = {name for name, module in modules.items() if hasattr(module, "read")}
-    assert set(FORMATS) <= readers
-    assert all(hasattr(modules[name], "detect") for name in FORMATS)
+    assert readers == set(FORMATS) == set(PLUGINS["format"])
+    assert all(hasattr(modules[name], "detect") for name in readers)
 
 
 @pytest.mark.groundtruth
@@ -77,6 +82,9 @@ def test_every_reader_is_listed_and_every_module_imports() -> None:
         ("prometheus-eval", "autoj"),
         ("WildBench", "wildbench"),
         ("reward-bench", "reward_bench"),
+        ("IFEval/data/input_data.jsonl", "ifeval"),
+        ("grade-school-math/grade_school_math/data/test.jsonl", "gsm8k"),
+        ("human-eval/data/HumanEval.jsonl.gz", "humaneval"),
     ],
 )
 def test_a_real_checkout(groundtruth: Path, folder: str, name: str) -> None:
