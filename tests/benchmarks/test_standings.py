@@ -1,0 +1,69 @@
+"""The fast leaderboard query gives what the slow one gives, from one run or several, and pairs by prompt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rlhf_eval.benchmarks.comparisons import comparisons
+from rlhf_eval.benchmarks.standings import difference, facing, standings
+from rlhf_eval.benchmarks.winrate import Config, rates
+from rlhf_eval.records import Completion, Judgment
+from rlhf_eval.store.runs import Store
+
+
+def written(write, models=("a", "b"), seed=0, prompts=12, judge="j"):
+    rng = np.random.default_rng(seed)
+    completions, judgments = [], []
+    for n in range(prompts):
+        made = {m: Completion.of(prompt_id=f"p{n}", model=m, text=f"{m}{n}") for m in (*models, "base")}
+        completions += made.values()
+        for m in models:
+            for order in ((0, 1), (1, 0)):
+                ids = (made[m].id, made["base"].id)
+                share = float(rng.choice([0.0, 0.5, 1.0, 0.3]))
+                failed = rng.random() < 0.15
+                judgments.append(Judgment.of(
+                    prompt_id=f"p{n}", completion_ids=ids, judge=judge, order=order,
+                    scores=() if failed else (share, 1 - share), error="unparsed: x" if failed else None,
+                ))  # fmt: skip
+    return write(completions, judgments), judgments
+
+
+def test_equals_the_query_that_keeps_every_judgment(store: Store, write) -> None:
+    written(write)
+    slow = {g.model: rates(g, Config())[0] for g in comparisons(store)}
+    fast = {s.model: s.estimate() for s in standings(store)}
+    assert fast.keys() == slow.keys() == {"a", "b"}
+    for model, estimate in fast.items():
+        assert estimate.value == pytest.approx(slow[model].value)
+        assert (estimate.n, estimate.failed) == (slow[model].n, slow[model].failed)
+        for name in ("judgments", "unreadable", "wins", "ties", "losses", "se"):
+            assert estimate.settings[name] == pytest.approx(slow[model].settings[name]), name
+
+
+def test_a_judgment_in_two_runs_counts_once(store: Store, write) -> None:
+    written(write)
+    once = {s.model: s.judgments for s in standings(store)}
+    written(write)
+    assert {s.model: s.judgments for s in standings(store)} == once
+
+
+def test_runs_and_judges_can_be_chosen(store: Store, write) -> None:
+    first, _ = written(write)
+    written(write, judge="k", seed=1)
+    assert {s.judge for s in standings(store)} == {"j", "k"}
+    assert {s.judge for s in standings(store, runs=[first])} == {"j"}
+    assert {s.judge for s in standings(store, judge="k")} == {"k"}
+
+
+def test_differences_are_paired_by_prompt(store: Store, write) -> None:
+    written(write, prompts=40)
+    rivals = {s.model: s for s in facing(standings(store), "base")}
+    gap = difference(rivals["a"], rivals["b"])
+    shared = sorted(set(rivals["a"].prompt) & set(rivals["b"].prompt))
+    means = [dict(zip(rivals[m].prompt, rivals[m].share, strict=True)) for m in "ab"]
+    assert gap.value == pytest.approx(np.mean([means[0][p] - means[1][p] for p in shared]))
+    assert gap.n == len(shared)
+    turned = facing([s.mirrored() for s in standings(store)], "base")
+    assert {s.model: s.share.mean() for s in turned} == {m: s.share.mean() for m, s in rivals.items()}
