@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LOG, PART, SPOILT = ".jsonl", ".parquet", ".bad"
 _ATTEMPTS = 5
+_LINES_AT_ONCE = 1000
 
 
 def files_of(folder: Path, table: str) -> list[Path]:
@@ -38,15 +39,31 @@ def files_of(folder: Path, table: str) -> list[Path]:
 
 def read_log(path: Path) -> tuple[list[Any], list[str]]:
     """The records of one log and the faults of its lines; a torn last line was never acknowledged and is no fault."""
-    kind = TABLES[path.name.partition("-")[0]]
-    *lines, _torn = path.read_bytes().split(b"\n")
-    records, faults = [], []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(tables.decode(kind, line))
-        except BadRecord as error:
-            faults.append(f"{path}:{number}: skipped a broken line: {error}")
+    records: list[Any] = []
+    faults: list[str] = []
+    for some, wrong in read_log_by(path, _LINES_AT_ONCE):
+        records += some
+        faults += wrong
     return records, faults
+
+
+def read_log_by(path: Path, size: int = _LINES_AT_ONCE) -> Iterator[tuple[list[Any], list[str]]]:
+    """The same, ``size`` lines in memory at a time."""
+    kind = TABLES[path.name.partition("-")[0]]
+    records: list[Any] = []
+    faults: list[str] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                records.append(tables.decode(kind, line[:-1]))
+            except BadRecord as error:
+                faults.append(f"{path}:{number}: skipped a broken line: {error}")
+            if number % size == 0:
+                yield records, faults
+                records, faults = [], []
+    yield records, faults
 
 
 @dataclass(slots=True)

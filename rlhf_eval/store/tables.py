@@ -179,6 +179,13 @@ def to_table(kind: type[R], records: Sequence[R]) -> pa.Table:
     return pa.concat_tables([_to_table(kind, records[start : start + _CHUNK]) for start in starts])
 
 
+def joined(pieces: Sequence[pa.Table]) -> pa.Table:
+    """Tables of one kind, one after another."""
+    import pyarrow as pa
+
+    return pa.concat_tables(pieces)
+
+
 def _to_table(kind: type[R], records: Sequence[R]) -> pa.Table:
     import pyarrow as pa
 

@@ -31,7 +31,7 @@ from rlhf_eval.errors import BadRecord, BudgetExceeded, Interrupted, RlhfEvalErr
 from rlhf_eval.records import TABLES, Run, Status, Usage
 from rlhf_eval.store import tables
 from rlhf_eval.store.manifest import locked, now, read_run, write_run
-from rlhf_eval.store.reading import LOG, PART, SPOILT, Snapshot, read_log
+from rlhf_eval.store.reading import LOG, PART, SPOILT, Snapshot, read_log_by
 
 ROWS_A_PART = 20_000
 BYTES_A_PART = 64 * 2**20
@@ -257,9 +257,13 @@ def seal(folder: Path, log: Path) -> None:
     part = folder / "parts" / f"{log.stem}{PART}"
     faults: list[str] = []
     if not part.exists():
-        records, faults = read_log(log)
-        if records:
-            tables.write_parquet(part, tables.to_table(type(records[0]), records))
+        pieces = []
+        for records, wrong in read_log_by(log):
+            faults += wrong
+            if records:
+                pieces.append(tables.to_table(type(records[0]), records))
+        if pieces:
+            tables.write_parquet(part, tables.joined(pieces))
     for torn in part.parent.glob(f"{part.name}.*.tmp"):  # of a process that was killed while it sealed this log
         torn.unlink(missing_ok=True)
     if faults:

@@ -36,6 +36,10 @@ USER_FILES = frozenset({"template", "rubric", "file", "exemplars"})
 """Settings of judges that name a file of the user's: its contents, not its name, belong to the judge's identity."""
 
 
+_ENDS: tuple[Literal["done", "failed", "skipped"], ...] = ("done", "failed", "skipped")
+_PLAIN = {status: Outcome.of("", "", status) for status in _ENDS}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateSettings:
     """What to generate from."""
@@ -288,7 +292,7 @@ async def follow(
         raise PartDone
     _check(tally)
     _seal(session, ledgers, tally, conclude)
-    return FlowResult(last.run, tally, len(earlier))
+    return FlowResult(last.run, tally, 0 if session.absent else len(earlier))
 
 
 def _set_aside(prompts: Sequence[Prompt], reason: str, label: str, ledger: Ledger, tally: Tally) -> None:
@@ -310,10 +314,10 @@ def _earlier(session: Session, run: Run, prompts: Sequence[Prompt]) -> dict[str,
     """The prompts that need no further work; what has just failed at a worker is not tried again here."""
     wanted = {prompt.id for prompt in prompts}
     found: dict[str, Outcome] = {}
-    for outcome in session.read(Outcome, run):
+    for outcome in session.records(Outcome, run):
         counts = outcome.status != "failed" or (session.absent and outcome.prompt_id not in found)
         if counts and outcome.prompt_id in wanted:
-            found[outcome.prompt_id] = outcome
+            found[outcome.prompt_id] = _counted(outcome)
     return found
 
 
@@ -351,13 +355,18 @@ def judging_into(bench: Bench, run: Ledger, prompts: Sequence[Prompt], seed: int
 def account(session: Session, run: Run, total: int) -> Tally:
     """The account of a run that has ended, from its stored outcomes."""
     best: dict[str, Outcome] = {}
-    for outcome in session.read(Outcome, run):
+    for outcome in session.records(Outcome, run):
         if outcome.prompt_id not in best or outcome.status == "done":
-            best[outcome.prompt_id] = outcome
+            best[outcome.prompt_id] = _counted(outcome)
     tally = Tally(total=total)
     for outcome in best.values():
         tally.add(outcome)
     return tally
+
+
+def _counted(outcome: Outcome) -> Outcome:
+    """What a tally reads of an outcome: of a million prompts that are done, one object is enough."""
+    return outcome if outcome.reason else _PLAIN[outcome.status]
 
 
 def prompt_source(session: Session, ref: str) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -248,7 +248,11 @@ class Session:
 
     def read(self, kind: type[R], run: Run) -> list[R]:
         """The records of a run; none where it was only rehearsed."""
-        return self.store.read(kind, run=run.id) if run.id else []
+        return list(self.records(kind, run))
+
+    def records(self, kind: type[R], run: Run) -> Iterator[R]:
+        """The same, a batch in memory at a time."""
+        return self.store.records(kind, run=run.id) if run.id else iter(())
 
     def reads(self, role: str, run: Run, kind: type[Completion | Judgment]) -> dict[str, str]:
         """What a verb reads, for the identity of its run; a run that may still grow is known by what it holds now."""
