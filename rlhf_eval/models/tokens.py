@@ -61,13 +61,13 @@ class Tokens:
                 text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer)
             except Exception as error:  # templates raise whatever they like; it is this conversation that failed
                 raise RequestFailed("bad_request", f"the chat template refuses: {first_line(error)}") from error
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
     def encode(self, text: str) -> list[int]:
         """The tokens of bare text."""
         with self._lock:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
