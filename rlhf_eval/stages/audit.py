@@ -36,6 +36,9 @@ SECTIONS = (
 )
 """In the order of the card."""
 
+BOUNDS = {"difference": (-1.0, 1.0), "dollars": (0.0, inf), "seconds": (0.0, inf), "tokens": (0.0, inf)}
+"""What a number of a unit can be; a t interval does not know."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -64,7 +67,7 @@ def _finding(entry: Entry, config: Config, strict: float, judge: str) -> Finding
     interval = entry.at(config.level)
     if not (isfinite(interval.low) and isfinite(interval.high)):
         return Finding(name=entry.name, section=entry.section, missing="too few prompts for an interval")
-    least, most = (-1.0, 1.0) if entry.unit == "difference" else (-inf, inf)
+    least, most = BOUNDS.get(entry.unit, (-inf, inf))
     value, low, high = (min(most, max(least, x)) for x in (interval.value, interval.low, interval.high))
     settings = {"judge": judge, "se": interval.se, "level": interval.level, "note": interval.note, **entry.settings}
     if entry.neutral is not None:

@@ -119,9 +119,9 @@ def style(evidence: Evidence) -> list[Entry]:
     """What Markdown and lists are worth, among the answers as they are and when the same words are dressed up."""
     return [
         _favour(evidence, "markdown", STYLE, "more marked-up", "bold"),
-        _copy(evidence, "bold", STYLE, "the same words win once they are set in bold type", side=0),
+        _copy(evidence, "bold", STYLE, "the same words win once they are set in bold type", side=1),
         _favour(evidence, "list", STYLE, "more listed", "listed"),
-        _copy(evidence, "listed", STYLE, "the same words win once they are set as a list", side=0),
+        _copy(evidence, "listed", STYLE, "the same words win once they are set as a list", side=1),
     ]
 
 

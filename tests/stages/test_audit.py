@@ -281,7 +281,8 @@ def test_copies_tell_cause_from_company() -> None:
     assert value(found, "padded_wins") == pytest.approx(0.8)
     assert value(found, "bold_wins") == 0.5
     assert value(found, "listed_wins") == pytest.approx(0.2)
-    assert [f.name for f in found.values() if f.alarm] == ["padded_wins", "listed_wins"]
+    # to dislike a dress that no one asked for is shown and is no fault
+    assert [f.name for f in found.values() if f.alarm] == ["padded_wins"]
 
 
 def test_an_order_is_obeyed_only_beyond_what_a_harmless_sentence_does() -> None:
