@@ -134,12 +134,13 @@ def _leaderboard(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     session = Session(Options(store=Path(options.store)))
-    found = compare(session, options.a, options.b, judge=options.judge)
+    found = compare(session, options.a, options.b, judge=options.judge, by_category=options.by == "category")
     show.comparisons(found, session, as_json=options.json)
     if options.fail_on_regression:
-        worse = [c for c in found if c.estimate.high < 0]
+        worse = [c for c in found if c.estimate.high < 0 and not c.category]
         if worse:
-            raise GateFailed(f"{options.a} is worse than {options.b} by {len(worse)} of {len(found)} judges")
+            judges = sum(not c.category for c in found)
+            raise GateFailed(f"{options.a} is worse than {options.b} by {len(worse)} of {judges} judges")
     return 0
 
 

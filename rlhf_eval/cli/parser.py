@@ -152,6 +152,7 @@ def _compare(add: Add) -> None:
     command.add_argument("a", metavar="A")
     command.add_argument("b", metavar="B")
     command.add_argument("--judge", default="", help="only this judge (the start of its name)")
+    command.add_argument("--by", choices=("category",), default="", help="also for each category of prompts")
     command.add_argument("--fail-on-regression", action="store_true", help="exit 4 if A is surely worse than B")
 
 

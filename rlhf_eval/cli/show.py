@@ -75,16 +75,21 @@ def comparisons(found: Sequence[Comparison], session: Session, *, as_json: bool)
     for c in found:
         e = c.estimate
         if as_json:
-            extra = {"better": c.better, "worse": c.worse, "equal": c.equal, "p_value": c.p_value, "needed": c.needed}
+            names = ("better", "worse", "equal", "p_value", "needed", "quadrants", "flipped", "category")
+            extra = {name: getattr(c, name) for name in names}
             _emit({"event": "comparison", **to_row(e), **extra})
             continue
         a, b = e.settings["model"], e.settings["baseline"]
         verdict = f"{a} is better" if e.low > 0 else f"{b} is better" if e.high < 0 else "not separable"
-        print(f"\n{a} minus {b}, {c.via}, judge {c.judge}")
+        print(f"\n{a} minus {b}, {c.via}{', ' + c.category if c.category else ''}, judge {c.judge}")
         print(
             f"  {100 * e.value:+.1f} points  95 % {100 * e.low:+.1f} to {100 * e.high:+.1f}  p = {c.p_value:.3g}  n = {e.n}"
         )
         print(f"  better on {c.better} prompts, worse on {c.worse}, equal on {c.equal}: {verdict}")
+        both, only_a, only_b, neither = c.quadrants
+        print(f"  both won {both}, only {a} {only_a}, only {b} {only_b}, neither {neither}")
+        if c.flipped:
+            print(f"  lost by {a} and won by {b}: {', '.join(c.flipped[:3])}{', ...' if len(c.flipped) > 3 else ''}")
         if verdict == "not separable" and c.needed:
             print(f"  a difference of this size needs about {c.needed:,} prompts to show (80 % power)")
     if not as_json:
