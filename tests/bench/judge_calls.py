@@ -76,7 +76,7 @@ def main() -> None:
     alarms, _ = rate(ours, 5 * options.reps, 0.0, PROMPTS, 1)
     print(f"equal models: ours finds a difference in {alarms:.2%} of {5 * options.reps} runs (at most 5.5 % wanted)")
     print(f"{'gap':>5} {'power':>7} {'our calls':>10} {'their prompts':>14} {'their calls':>12} {'share':>7}")
-    for gap in (0.35, 0.5, 0.7):
+    for gap in (0.22, 0.28, 0.35):
         power, calls = rate(ours, options.reps, gap, PROMPTS, 2)
         prompts, _ = same_power(min(power, 0.995), gap, max(200, options.reps // 4))
         print(f"{gap:5.2f} {power:7.3f} {calls:10.0f} {prompts:14d} {4 * prompts:12d} {calls / (4 * prompts):7.1%}")
