@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 
 from judges import pairwise
+from rlhf_eval.audit.buy import KINDS, Shopping, purchases
+from rlhf_eval.audit.card import Finding
+from rlhf_eval.audit.evidence import gather
+from rlhf_eval.audit.findings import audit
+from rlhf_eval.audit.probes import padded, words
 from rlhf_eval.models.base import ChatRequest
 from rlhf_eval.models.mock import Config, MockModel
 from rlhf_eval.records import Completion, Judgment, Message, Prompt, Record, fingerprint
-from rlhf_eval.stages.audit import audit
-from rlhf_eval.stages.audit_buy import KINDS, Shopping, purchases
-from rlhf_eval.stages.audit_evidence import gather
-from rlhf_eval.stages.audit_probes import padded, words
 from rlhf_eval.stages.flow import walk
 from rlhf_eval.stages.judge import Instrument
-from rlhf_eval.stages.judge_card import Finding
 
 OWN, OTHERS = "alpha", ("beta", "gamma")
 QUALITY = re.compile(r"quality=([01]\.\d+)")

@@ -15,18 +15,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf_eval.audit import card as judge_card
+from rlhf_eval.audit.buy import Shopping, purchases
+from rlhf_eval.audit.card import JudgeCard
+from rlhf_eval.audit.compare import JudgeComparison, compare_judgments
+from rlhf_eval.audit.evidence import gather
+from rlhf_eval.audit.findings import Config
+from rlhf_eval.audit.findings import audit as findings_of
 from rlhf_eval.benchmarks.comparisons import comparisons
 from rlhf_eval.errors import BudgetExceeded, UserError
 from rlhf_eval.records import Completion, Judgment, Prompt, Run, Usage, fingerprint
-from rlhf_eval.stages import judge_card
-from rlhf_eval.stages.audit import Config
-from rlhf_eval.stages.audit import audit as findings_of
-from rlhf_eval.stages.audit_buy import Shopping, purchases
-from rlhf_eval.stages.audit_compare import JudgeComparison, compare_judgments
-from rlhf_eval.stages.audit_evidence import gather
 from rlhf_eval.stages.flow import Judging
 from rlhf_eval.stages.judge import Call, Design, calls, matches
-from rlhf_eval.stages.judge_card import JudgeCard
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs.audit_sources import (
     Paid,

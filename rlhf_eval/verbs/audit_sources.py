@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rlhf_eval import registry
+from rlhf_eval.audit.buy import KINDS
+from rlhf_eval.audit.probes import is_probe
 from rlhf_eval.config import as_settings, build
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.records import Completion, Judgment, Prompt, Run, fingerprint
-from rlhf_eval.stages.audit_buy import KINDS
-from rlhf_eval.stages.audit_probes import is_probe
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs.flow import Bench, completions_of, open_judge
 from rlhf_eval.verbs.session import Session, split_settings

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from server import MARKER, Knobs, log_odds, running_server, written
 
+from rlhf_eval.audit.card import JudgeCard, from_json
+from rlhf_eval.audit.probes import is_probe
 from rlhf_eval.cli import main
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Estimate, Judgment
 from rlhf_eval.sandbox import checkpoint
-from rlhf_eval.stages.audit_probes import is_probe
-from rlhf_eval.stages.judge_card import JudgeCard, from_json
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs.audit import AuditResult, audit, card_of, compare_judges, render, stamp
 from rlhf_eval.verbs.evaluate import evaluate

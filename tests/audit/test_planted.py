@@ -8,8 +8,8 @@ from collections import defaultdict
 import pytest
 from planted import World, truth
 
-from rlhf_eval.stages.audit_probes import attacks
-from rlhf_eval.stages.judge_card import Finding
+from rlhf_eval.audit.card import Finding
+from rlhf_eval.audit.probes import attacks
 
 SEEDS = range(20)
 FAULTS = {"bias": 0.8, "length_bias": 0.5, "noise": 0.7, "self_preference": 1.5, "garble": 0.05}

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rlhf_eval.audit.evidence import Evidence, Pair
+from rlhf_eval.audit.measures import Entry, Missing, fixed, is_soft, log_odds
+from rlhf_eval.audit.probes import words
 from rlhf_eval.errors import UserError
-from rlhf_eval.stages.audit_evidence import Evidence, Pair
-from rlhf_eval.stages.audit_measures import Entry, Missing, fixed, is_soft, log_odds
-from rlhf_eval.stages.audit_probes import words
 from rlhf_eval.stats.intervals import Interval
 from rlhf_eval.stats.judge_effects import log_odds_effects
 

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from rlhf_eval.audit.probes import is_probe, kind_of
 from rlhf_eval.records import Completion, Judgment
-from rlhf_eval.stages.audit_probes import is_probe, kind_of
 
 FIRST, SECOND, GRADED = 1, -1, 0
 """Which of the two stood first; a grade is given to each alone."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf_eval.audit.evidence import sign
 from rlhf_eval.benchmarks.comparisons import Comparisons
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
-from rlhf_eval.stages.audit_evidence import sign
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.bootstrap import bootstrap_totals
 from rlhf_eval.stats.intervals import Interval, paired, wilson

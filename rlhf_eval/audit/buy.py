@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
+from rlhf_eval.audit.evidence import Pair, gather, sign
+from rlhf_eval.audit.probes import altered, attacks, control, copies, is_probe
 from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply
 from rlhf_eval.records import Completion, Judgment, Prompt, Record, fingerprint
-from rlhf_eval.stages.audit_evidence import Pair, gather, sign
-from rlhf_eval.stages.audit_probes import altered, attacks, control, copies, is_probe
 from rlhf_eval.stages.drive import Sink
 from rlhf_eval.stages.flow import Judging
 from rlhf_eval.stages.judge import Call, Instrument

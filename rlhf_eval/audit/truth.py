@@ -16,8 +16,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from rlhf_eval.stages.audit_evidence import Evidence, Key, Label, Pair, sign
-from rlhf_eval.stages.audit_measures import (
+from rlhf_eval.audit.evidence import Evidence, Key, Label, Pair, sign
+from rlhf_eval.audit.measures import (
     Entry,
     Missing,
     credit,

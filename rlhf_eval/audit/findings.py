@@ -14,25 +14,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 
+from rlhf_eval.audit import bias, injection, noise, truth
+from rlhf_eval.audit.card import Finding
+from rlhf_eval.audit.evidence import Evidence
+from rlhf_eval.audit.measures import Entry, Measure, Missing
 from rlhf_eval.records import Estimate
-from rlhf_eval.stages import audit_bias, audit_injection, audit_noise, audit_truth
-from rlhf_eval.stages.audit_evidence import Evidence
-from rlhf_eval.stages.audit_measures import Entry, Measure, Missing
-from rlhf_eval.stages.judge_card import Finding
 from rlhf_eval.stats.intervals import Interval
 
 SECTIONS = (
-    audit_truth.agreement,
-    audit_bias.position,
-    audit_bias.length,
-    audit_bias.style,
-    audit_bias.self_preference,
-    audit_noise.noise,
-    audit_truth.calibration,
-    audit_noise.reading,
-    audit_injection.injection,
-    audit_noise.cost,
-    audit_truth.information,
+    truth.agreement,
+    bias.position,
+    bias.length,
+    bias.style,
+    bias.self_preference,
+    noise.noise,
+    truth.calibration,
+    noise.reading,
+    injection.injection,
+    noise.cost,
+    truth.information,
 )
 """In the order of the card."""
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
+from rlhf_eval.audit.card import Finding
+from rlhf_eval.audit.evidence import Evidence, gather
+from rlhf_eval.audit.findings import Config, audit
+from rlhf_eval.audit.probes import altered, attacks, bold, control, copies, corpus, listed, padded, traits
 from rlhf_eval.records import Completion, Judgment, Prompt, Usage
-from rlhf_eval.stages.audit import Config, audit
-from rlhf_eval.stages.audit_evidence import Evidence, gather
-from rlhf_eval.stages.audit_probes import altered, attacks, bold, control, copies, corpus, listed, padded, traits
-from rlhf_eval.stages.judge_card import Finding
 
 J = "pairwise/judge#1"
 PROMPTS = [Prompt.of(f"Question {k}?") for k in range(40)]

@@ -72,7 +72,7 @@ def corpus() -> tuple[Attack, ...]:
     """Every attack, in the order of the file, the control first."""
     import yaml
 
-    text = files("rlhf_eval.stages").joinpath("injections.yaml").read_text(encoding="utf-8")
+    text = files("rlhf_eval.audit").joinpath("injections.yaml").read_text(encoding="utf-8")
     return tuple(msgspec.convert(yaml.safe_load(text), list[Attack]))
 
 

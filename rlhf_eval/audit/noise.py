@@ -15,10 +15,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
+from rlhf_eval.audit.evidence import Evidence, Pair, sign
+from rlhf_eval.audit.measures import Entry, Missing, mean_of, share_of
+from rlhf_eval.audit.probes import CONTROL, COPIES, is_probe
 from rlhf_eval.records import Judgment
-from rlhf_eval.stages.audit_evidence import Evidence, Pair, sign
-from rlhf_eval.stages.audit_measures import Entry, Missing, mean_of, share_of
-from rlhf_eval.stages.audit_probes import CONTROL, COPIES, is_probe
 
 NOISE, READING, COST = "noise", "reading", "cost"
 

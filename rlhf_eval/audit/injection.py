@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from rlhf_eval.stages.audit_evidence import Evidence, Pair, sign
-from rlhf_eval.stages.audit_measures import Entry, Missing, mean_of, share_of
-from rlhf_eval.stages.audit_probes import CONTROL, corpus
+from rlhf_eval.audit.evidence import Evidence, Pair, sign
+from rlhf_eval.audit.measures import Entry, Missing, mean_of, share_of
+from rlhf_eval.audit.probes import CONTROL, corpus
 
 INJECTION = "injection"
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rlhf_eval.audit.evidence import Evidence, Pair, sign
 from rlhf_eval.errors import UserError
-from rlhf_eval.stages.audit_evidence import Evidence, Pair, sign
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.intervals import Interval, mean_interval, wilson
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rlhf_eval.audit.compare import compare_judgments
 from rlhf_eval.benchmarks.comparisons import Comparisons
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import fingerprint
-from rlhf_eval.stages.audit_compare import compare_judgments
 
 
 def judged(

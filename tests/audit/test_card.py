@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from rlhf_eval.audit.card import Finding, JudgeCard, from_json, headline, markdown, row, summary, text, to_json
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate, Usage
-from rlhf_eval.stages.judge_card import Finding, JudgeCard, from_json, headline, markdown, row, summary, text, to_json
 
 
 def finding(name: str, value: float, *, alarm: bool = False, unit: str = "share", **settings: object) -> Finding:

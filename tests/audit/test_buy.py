@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from judges import pairwise
+from rlhf_eval.audit.buy import KINDS, STRIDE, Again, Shopping, base_pair, purchases
 from rlhf_eval.models.base import ChatRequest, Reply
 from rlhf_eval.models.door import Door
 from rlhf_eval.models.mock import Config, MockModel
 from rlhf_eval.records import Completion, Judgment, Prompt, Verdict
-from rlhf_eval.stages.audit_buy import KINDS, STRIDE, Again, Shopping, base_pair, purchases
 from rlhf_eval.stages.flow import walk
 from rlhf_eval.stages.judge import Instrument
 

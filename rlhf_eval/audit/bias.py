@@ -20,10 +20,9 @@ from itertools import combinations
 
 import numpy as np
 
-from rlhf_eval.errors import UserError
-from rlhf_eval.stages.audit_effects import NO_LOG_ODDS, doublings, effect, ownership
-from rlhf_eval.stages.audit_evidence import FIRST, Evidence, Pair, sign
-from rlhf_eval.stages.audit_measures import (
+from rlhf_eval.audit.effects import NO_LOG_ODDS, doublings, effect, ownership
+from rlhf_eval.audit.evidence import FIRST, Evidence, Pair, sign
+from rlhf_eval.audit.measures import (
     Entry,
     Measure,
     Missing,
@@ -34,7 +33,8 @@ from rlhf_eval.stages.audit_measures import (
     share_of,
     winners_share,
 )
-from rlhf_eval.stages.audit_probes import traits
+from rlhf_eval.audit.probes import traits
+from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, Ints
 from rlhf_eval.stats.intervals import Interval
 from rlhf_eval.stats.judge_effects import difference_of_groups, fair_gap
