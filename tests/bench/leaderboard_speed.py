@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import hashlib
 import pstats
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlhf_eval.records import Completion, Judgment, Usage
+from rlhf_eval.stats.arrays import Ints
 from rlhf_eval.store import tables
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs.leaderboard import leaderboard
@@ -91,8 +93,8 @@ def completions(prompts: int) -> dict[str, Any]:
     number = np.tile(np.arange(prompts), MODELS + 1)
     names = [f"model-{m:02d}" if m < MODELS else "baseline" for m in range(MODELS + 1)]
     return {
-        "id": [f"{m:04x}{n:016x}" for m, n in zip(models, number, strict=True)],
-        "prompt_id": [f"{n:020x}" for n in number],
+        "id": identities("answer", models, number),
+        "prompt_id": identities("prompt", number),
         "model": [names[m] for m in models],
     }
 
@@ -105,13 +107,28 @@ def comparisons(prompts: int, models: range) -> dict[str, Any]:
     swapped = np.tile([0, 1], prompts * len(models))
     won = (rng.random(len(model)) < 0.35 + 0.006 * model).astype(float)
     return {
-        "id": [f"{i + models.start * prompts * 2:020x}" for i in range(len(model))],
-        "prompt_id": [f"{n:020x}" for n in number],
-        "completion_ids": [[f"{m:04x}{n:016x}", f"{MODELS:04x}{n:016x}"] for m, n in zip(model, number, strict=True)],
+        "id": identities("judgment", model, number, swapped),
+        "prompt_id": identities("prompt", number),
+        "completion_ids": [
+            list(pair)
+            for pair in zip(
+                identities("answer", model, number),
+                identities("answer", np.full(len(number), MODELS), number),
+                strict=True,
+            )
+        ],
         "judge": ["planted"] * len(model),
         "order": [[1, 0] if s else [0, 1] for s in swapped],
         "scores": [[w, 1 - w] for w in won],
     }
+
+
+def identities(kind: str, *numbers: Ints) -> list[str]:
+    """Ids as records have them: 20 hexadecimal digits of a hash, which no column encoding can shorten."""
+    return [
+        hashlib.blake2b(f"{kind} {values}".encode(), digest_size=10).hexdigest()
+        for values in zip(*(column.tolist() for column in numbers), strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Usage
 from rlhf_eval.store import reading
-from rlhf_eval.store.reading import Snapshot, files_of
+from rlhf_eval.store.reading import Snapshot, _surely_unique, files_of
 from rlhf_eval.store.runs import Store
 
 
@@ -107,3 +108,13 @@ def test_parts_and_logs_of_two_writers_come_in_order_of_writing(store):
     for i in range(5, 8):
         two.append("completions", completion(i))
     assert [c.prompt_id for c in store.read(Completion)] == [str(i) for i in range(8)]
+
+
+@pytest.mark.parametrize("ids", [["a" * 20, "b" * 20], [f"{n:020d}" for n in range(50)], []])
+def test_ids_are_known_to_be_unique(ids):
+    assert _surely_unique(pa.chunked_array([ids[:1], ids[1:]], pa.string()))
+
+
+@pytest.mark.parametrize("ids", [["a" * 20, "b" * 20, "a" * 20], ["short", "other"], ["a" * 20, "b" * 21]])
+def test_a_repeat_is_never_overlooked(ids):
+    assert not _surely_unique(pa.chunked_array([ids[:1], ids[1:]], pa.string()))
