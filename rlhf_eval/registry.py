@@ -55,6 +55,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "rlaif": "judges.rlaif",
         "d_rlaif": "judges.d_rlaif",
         "reward_model": "judges.reward_model",
+        "implicit": "judges.implicit",
         "rank": "judges.rank",
         "rubric": "judges.rubric",
         "aspects": "judges.aspects",
@@ -85,6 +86,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "humaneval": "rlhf_eval.benchmarks.humaneval",
         "best_of_n": "rlhf_eval.benchmarks.best_of_n",
         "overoptimization": "rlhf_eval.benchmarks.overoptimization",
+        "reward": "rlhf_eval.benchmarks.reward",
     },
     "format": {
         "jsonl": "rlhf_eval.interop.jsonl",
