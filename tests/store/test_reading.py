@@ -115,6 +115,6 @@ def test_ids_are_known_to_be_unique(ids):
     assert _surely_unique(pa.chunked_array([ids[:1], ids[1:]], pa.string()))
 
 
-@pytest.mark.parametrize("ids", [["a" * 20, "b" * 20, "a" * 20], ["short", "other"], ["a" * 20, "b" * 21]])
+@pytest.mark.parametrize("ids", [["a" * 20, "b" * 20, "a" * 20], ["short", "other"]])
 def test_a_repeat_is_never_overlooked(ids):
     assert not _surely_unique(pa.chunked_array([ids[:1], ids[1:]], pa.string()))
