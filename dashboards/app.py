@@ -1,0 +1,47 @@
+"""The dashboard: ten pages over one store, in four groups.
+
+    rlhf-eval dashboard
+
+Streamlit runs this file; ``dashboards/.streamlit/config.toml`` keeps it on this machine and quiet.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboards import show
+
+PAGES = {
+    "Results": {
+        "leaderboard": "Leaderboard",
+        "compare": "Compare",
+        "head_to_head": "Head-to-head",
+        "examples": "Examples",
+    },
+    "Judges": {"judge_quality": "Judge quality", "reward_models": "Reward models"},
+    "Data": {"preference_sets": "Preference sets", "label": "Label"},
+    "Runs": {"training": "Training", "jobs": "Jobs and cost"},
+}
+"""Group to the pages in it: file in ``pages/`` and part of the URL, to title. The first is home."""
+HOME = "leaderboard"
+
+
+def main() -> None:
+    """Draw the page that the URL names."""
+    # An icon named instead of a file would be fetched from a font server.
+    st.set_page_config(page_title="rlhf-eval", page_icon=str(show.HOME / "icon.svg"), layout="wide")
+    pages = {
+        group: [
+            st.Page(f"pages/{name}.py", title=shown, url_path=name, default=name == HOME)
+            for name, shown in files.items()
+        ]
+        for group, files in PAGES.items()
+    }
+    page = st.navigation(pages)
+    with st.sidebar:
+        st.caption(f"store `{show.opened().store.path}`")
+    show.frame(page.run)
+
+
+if __name__ == "__main__":
+    main()

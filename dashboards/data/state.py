@@ -1,0 +1,56 @@
+"""What state a store is in: whether it changed, and which of its runs are not finished.
+
+state(store) == state(store)    nothing was written in between
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf_eval.errors import UserError
+from rlhf_eval.records import Run, fingerprint
+from rlhf_eval.store.runs import Store
+
+
+class Nothing(UserError):
+    """There is nothing to show yet; ``command`` is what brings it."""
+
+    def __init__(self, message: str, *, command: str) -> None:
+        super().__init__(message)
+        self.command = command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A run that has more to do, or that ended before all was done."""
+
+    run: Run
+    done: int
+    total: int
+    """Prompts that ended, of all; 0 of 0 where the run has not counted yet."""
+
+
+def state(store: Store) -> str:
+    """A text that changes when a run is added, goes on or ends, or when somebody labels."""
+    files = [*_manifests(store), *sorted(store.labels_folder.glob("*.jsonl"))]
+    seen = []
+    for file in files:
+        with suppress(FileNotFoundError):
+            seen.append((str(file), file.stat().st_mtime_ns, file.stat().st_size))
+    return fingerprint(seen)
+
+
+def unfinished(store: Store) -> list[Unfinished]:
+    """The runs that are not done, newest first."""
+    found = []
+    for run in reversed(store.runs()):
+        if run.status != "done":
+            ended = sum(run.counts.get(name, 0) for name in ("done", "failed", "skipped"))
+            found.append(Unfinished(run=run, done=ended, total=run.counts.get("total", 0)))
+    return found
+
+
+def _manifests(store: Store) -> list[Path]:
+    return sorted((store.path / "runs").glob("*/run.json"))

@@ -1,0 +1,280 @@
+"""What all pages are made of: filters that live in the URL, numbers with their intervals, notes, links and foreign text.
+
+A page asks its data through ``ask`` and shows it with the rest:
+
+    boards = show.ask(results.boards, judge=judge)
+    show.estimate(board.rows[0], label="win rate")
+    show.how("Wilson interval, one score a prompt.", "rlhf-eval leaderboard")
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import words
+from dashboards.data.state import Nothing, Unfinished, state, unfinished
+from rlhf_eval.errors import UserError
+from rlhf_eval.records import Estimate
+from rlhf_eval.store.runs import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+HOME = Path(__file__).parent
+ANSWERS = 48
+"""Answers of data functions that are kept, over all who look."""
+WATCH = 5
+"""Seconds between two looks at whether the store has changed."""
+
+STYLE = """<style>
+.re-card {border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem; height: 100%;}
+.re-card .label {font-size: .85rem;}
+.re-card .value {font-size: 1.7rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums;}
+.re-card .fine {font-size: .82rem; opacity: .85; font-variant-numeric: tabular-nums;}
+.re-card.grey .value {opacity: .65; font-weight: 400;}
+.re-text {white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit; font-size: .95rem; line-height: 1.5;
+  max-height: 32rem; overflow-y: auto; border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem;
+  margin: 0; unicode-bidi: isolate;}
+.re-text ins {text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px;
+  background: rgba(0,114,178,.16);}
+.re-text del {text-decoration: line-through; background: rgba(213,94,0,.16);}
+.re-table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; width: 100%;}
+.re-table th {text-align: left; font-weight: 600;}
+.re-table th, .re-table td {padding: .3rem .6rem; border-bottom: 1px solid rgba(128,128,128,.25); vertical-align: top;}
+.re-table td.num, .re-table th.num {text-align: right; white-space: nowrap;}
+.re-table tr.grey td {opacity: .75;}
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The store that is shown, and the state in which this run of the script found it."""
+
+    store: Store
+    state: str
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+def opened() -> Opened:
+    """The store named on the command line."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--store", default="rlhf-eval-store")
+    path = parser.parse_known_args(sys.argv[1:])[0].store
+    store = _store(path)
+    return Opened(store, state(store))
+
+
+def ask(question: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a data function says about the store; asked once for as long as the store does not change."""
+    now = opened()
+    name = f"{question.__module__}.{question.__qualname__}"
+    found: T = _answer(
+        str(now.store.path), now.state, name, args, tuple(sorted(kwargs.items())),
+        _work=lambda: question(now.store, *args, **kwargs),
+    )  # fmt: skip
+    return found
+
+
+@st.cache_resource(show_spinner=False)
+def _store(path: str) -> Store:
+    return Store(Path(path))
+
+
+@st.cache_resource(max_entries=ANSWERS, show_spinner="Reading the store …")
+def _answer(
+    path: str, now: str, name: str, args: tuple[Any, ...], kwargs: tuple[Any, ...], *, _work: Callable[[], Any]
+) -> Any:
+    return _work()
+
+
+def command(*parts: str) -> str:
+    """The command line that gives what a page shows; empty parts are left out."""
+    return words.command(*parts, store=str(opened().store.path))
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def title(name: str, question: str) -> None:
+    """The heading of a page, and the question that it answers."""
+    st.title(name, anchor=False)
+    st.markdown(question)
+
+
+def frame(draw: Callable[[], None]) -> None:
+    """A page with what surrounds it: unfinished runs, a changed store, what could not be read, and why it is empty."""
+    st.html(STYLE)
+    above = st.container()
+    try:
+        draw()
+    except Nothing as error:
+        nothing(str(error), error.command)
+    except UserError as error:
+        st.error(words.escaped(str(error)))
+        if not (opened().store.path / "runs").is_dir():
+            st.markdown("A store with something on every page, made here without any model of yours:")
+            st.code(command("demo"), language="bash")
+    finally:
+        with above:
+            _around()
+
+
+def nothing(message: str, how_to_fill: str) -> None:
+    """An empty page: what is missing and the command that brings it."""
+    st.info(words.escaped(message))
+    st.code(how_to_fill, language="bash")
+
+
+def _around() -> None:
+    try:
+        found = ask(unfinished)
+    except UserError:
+        return
+    _unfinished(found)
+    problems = opened().store.problems
+    if problems:
+        with st.expander(f"{len(problems)} things in the store could not be read and are left out"):
+            st.code("\n".join(words.safe(problem, longest=500) for problem in problems[:20]), language=None)
+    _watched(opened().state)
+
+
+def _unfinished(found: Sequence[Unfinished]) -> None:
+    live = [u for u in found if u.run.status == "running"]
+    for one in live[:2]:
+        how_far = f"{one.done:,} of {one.total:,} prompts" if one.total else "nothing counted yet"
+        st.warning(f"`{one.run.id}` is running: {how_far}. Numbers are of what is there; intervals will narrow.")
+    ended = [u for u in found if u.run.status != "running"]
+    if ended:
+        names = ", ".join(f"`{u.run.id}` ({u.run.status})" for u in ended[:3])
+        more = f" and {len(ended) - 3} more" if len(ended) > 3 else ""
+        st.warning(f"Not finished, and shown as far as it went: {names}{more}. The same command resumes it.")
+
+
+@st.fragment(run_every=WATCH)
+def _watched(drawn: str) -> None:
+    """Says that the page is older than the store."""
+    if opened().state != drawn:
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.info("The store has changed since this page was drawn.")
+        if right.button("Refresh", key="_refresh"):
+            st.rerun(scope="app")
+
+
+# Filters that live in the URL -----------------------------------------------------------------------------------------
+
+
+def choice(
+    label: str, options: Sequence[str], key: str, *, default: str = "", every: str = "", help: str | None = None
+) -> str:
+    """One of ``options``, kept in the URL under ``key``; ``every`` names the choice of none of them, which is ''."""
+    offered = ["", *options] if every else list(options)
+    start = offered.index(default) if default in offered else 0
+    chosen = st.selectbox(
+        label, offered, index=start, key=key, bind="query-params", help=help,
+        format_func=lambda option: option or every, disabled=len(offered) < 2,
+    )  # fmt: skip
+    return str(chosen or "")
+
+
+def switch(label: str, options: Mapping[str, str], key: str, *, help: str | None = None) -> str:
+    """One of a few options, all in view; value to what is shown."""
+    chosen = st.segmented_control(
+        label, list(options), default=next(iter(options)), format_func=lambda option: options[str(option)], key=key,
+        bind="query-params", required=True, help=help,
+    )  # fmt: skip
+    return str(chosen)
+
+
+def link(page: str, label: str, **query: str) -> None:
+    """A link to ``pages/<page>.py`` with filters set."""
+    st.page_link(
+        f"pages/{page}.py", label=words.escaped(label), query_params={k: v for k, v in query.items() if v} or None
+    )
+
+
+# Numbers --------------------------------------------------------------------------------------------------------------
+
+
+def estimate(
+    found: Estimate, *, label: str, written: Callable[[Estimate], str] = words.rate, judge: str = "", note: str = ""
+) -> None:
+    """A number on a card: value, interval, n, judge and failures; grey with the reason where n is small."""
+    value, _, interval = written(found).partition(" [")
+    doubt = words.doubt(found.n)
+    fine = [f"95 % {interval.rstrip(']')}" if interval else "", words.about(found, judge=judge), doubt, note]
+    card(label, value, [line for line in fine if line], grey=bool(doubt))
+
+
+def card(label: str, value: str, fine: Sequence[str] = (), *, grey: bool = False) -> None:
+    """A value on a card with small print below it; everything is escaped."""
+    lines = "".join(f'<div class="fine">{html.escape(line)}</div>' for line in fine)
+    st.html(
+        f'<div class="re-card{" grey" if grey else ""}"><div class="label">{html.escape(label)}</div>'
+        f'<div class="value">{html.escape(value)}</div>{lines}</div>'
+    )
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), caption: str = "") -> None:
+    """A small table of text, escaped, that a screen reader can walk; ``right`` are the columns of numbers."""
+    st.html(html_table(head, rows, right=right, caption=caption))
+
+
+def html_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), caption: str = ""
+) -> str:
+    """The table as HTML, every cell escaped."""
+
+    def cells(row: Sequence[str], tag: str) -> str:
+        marks = [' class="num"' if n in right else "" for n in range(len(row))]
+        scope = ' scope="col"' if tag == "th" else ""
+        return "".join(
+            f"<{tag}{mark}{scope}>{html.escape(cell)}</{tag}>" for mark, cell in zip(marks, row, strict=True)
+        )
+
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return f'<table class="re-table">{said}<thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def chart(drawing: Any, *, alt: str, twin: pd.DataFrame, key: str) -> None:
+    """A chart with its takeaway for those who cannot see it, and its numbers as a table."""
+    st.altair_chart(drawing, width="stretch", alt=alt, key=key)
+    with st.expander("The chart's numbers as a table"):
+        st.dataframe(twin, hide_index=True, key=f"{key}_twin", alt=alt)
+
+
+def how(text: str, reproduce: str) -> None:
+    """How a page's numbers were computed, and the command that gives them again."""
+    with st.popover("How computed"):
+        st.markdown(text)
+        st.markdown("The same numbers on the command line:")
+        st.code(reproduce, language="bash")
+
+
+# Foreign text ---------------------------------------------------------------------------------------------------------
+
+
+def foreign(text: str, *, label: str, markdown: bool = False) -> None:
+    """A model's or a person's words: escaped, or as Markdown without links, images and HTML."""
+    marked(html.escape(words.safe(text)) if not markdown else words.markdown(text), label=label, markdown=markdown)
+
+
+def marked(escaped: str, *, label: str, markdown: bool = False) -> None:
+    """Foreign text that is HTML already, every part of it escaped, such as one with differences marked."""
+    tag = "div" if markdown else "pre"
+    style = ' style="white-space: normal"' if markdown else ""
+    st.html(
+        f'<{tag} class="re-text" dir="auto" tabindex="0" role="region" aria-label="{html.escape(label)}"{style}>'
+        f"{escaped}</{tag}>"
+    )
