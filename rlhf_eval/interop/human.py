@@ -1,10 +1,11 @@
 """People's labels: the file that ``route`` writes, filled in, becomes judgments of judges ``human/<name>``.
 
     {"id", "prompt_id", "completion_ids": [first, second], "prompt": [...], "a": text, "b": text,
-     "choice": "a" | "b" | "tie", "labeler": "ada", "comment": "", "chance": 0.31}
+     "choice": "a" | "b" | "tie" | "both_bad", "labeler": "ada", "comment": "", "chance": 0.31}
 
-A row without a choice is open work and is counted, not guessed. ``chance`` is the known probability with which a row was
-sent to a person; estimates that correct for the choice of rows need it. A second label of a row replaces the first.
+"both_bad" is a tie between answers of which neither will do. A row without a choice is open work and is counted, not
+guessed. ``chance`` is the known probability with which a row was sent to a person; estimates that correct for the choice of
+rows need it. A second label of a row replaces the first.
 
     rlhf-eval pairs --set labels=answered.jsonl --set aggregate=majority
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.files import Row, hash_of, peek, read_rows
@@ -20,7 +22,8 @@ from rlhf_eval.interop.loaded import FIRST, SECOND, TIE, Loaded
 from rlhf_eval.interop.training_rows import write_rows
 from rlhf_eval.records import Judgment
 
-CHOICES = {"a": FIRST, "b": SECOND, "tie": TIE}
+BOTH_BAD = "both_bad"
+CHOICES = {"a": FIRST, "b": SECOND, "tie": TIE, BOTH_BAD: TIE}
 
 
 def detect(path: Path) -> bool:
@@ -55,13 +58,17 @@ def write(rows: Iterable[dict[str, object]], path: Path) -> int:
 def _label(row: Row) -> Judgment:
     choice, person = row.label("choice").strip().lower(), row.label("labeler").strip()
     if choice not in CHOICES:
-        raise row.wrong(f"the choice is '{choice}'; allowed: a, b, tie, or nothing")
+        raise row.wrong(f"the choice is '{choice}'; allowed: a, b, tie, both_bad, or nothing")
     if not person:
         raise row.wrong("the row has a choice and no 'labeler'; write who chose")
     ids = row.values.get("completion_ids")
     if not isinstance(ids, list) or len(ids) != 2 or not all(isinstance(i, str) for i in ids):
         raise row.wrong("'completion_ids' must be the two ids that route wrote")
-    metadata = {"chance": row.number("chance")} if row.values.get("chance") is not None else {}
+    metadata: dict[str, Any] = {"chance": row.number("chance")} if row.values.get("chance") is not None else {}
+    if choice == BOTH_BAD:
+        metadata["both_bad"] = True
+    if row.label("time"):
+        metadata["time"] = row.label("time")
     return Judgment.of(
         prompt_id=row.text("prompt_id"),
         completion_ids=(ids[0], ids[1]),

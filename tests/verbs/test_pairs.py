@@ -17,11 +17,12 @@ from rlhf_eval.errors import GateFailed, UserError
 from rlhf_eval.interop import trl
 from rlhf_eval.records import Completion, Demonstration, Judgment, PreferencePair, Prompt, Usage
 from rlhf_eval.stages.card import Card
+from rlhf_eval.stages.route import systematic
 from rlhf_eval.verbs.flow import generate, judge
 from rlhf_eval.verbs.lint import lint
 from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.pairs import compare_rules, pairs
-from rlhf_eval.verbs.route import route, systematic
+from rlhf_eval.verbs.route import route
 from rlhf_eval.verbs.session import Options, Session
 from rlhf_eval.verbs.verify import verify
 
