@@ -1,0 +1,171 @@
+"""Examples to tensors: several answers behind one shared prompt, several examples in one row, padding at the right.
+
+A pair costs prompt + chosen + rejected tokens instead of twice the prompt: both answers stand behind one copy of it, their
+positions start where the prompt ends, and a mask keeps them from seeing each other (prefix sharing: Wang and Hegde, arXiv
+2410.20305). Short examples share a row in the same way. The layout changes no number: ``tests/trainers/test_batch.py``.
+
+    batch = collate(examples, Layout(share=True, pack=2048), pad=0)
+    model(**model_inputs(batch))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.data import Example
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "at", "targets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How examples are laid out in rows."""
+
+    share: bool = True
+    """Keep one copy of a prompt for all of its answers."""
+    pack: int = 0
+    """Fill rows with several examples up to so many tokens; 0 gives each its own row."""
+    additive: bool = False
+    """Write block masks as numbers to add, which eager attention needs, instead of booleans."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A prompt with the answers that share it, as it will lie in a row."""
+
+    example: Example
+    answers: tuple[int, ...]
+    """Which of the example's answers."""
+    first: int
+    """Number of the first of them, over the batch."""
+
+    def __len__(self) -> int:
+        """Tokens in the row."""
+        return len(self.example.prompt) + sum(len(self.example.answers[a]) for a in self.answers)
+
+
+def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[str, Tensor]:
+    """The tensors of a batch of E examples with A answers and N scored tokens in R rows of T tokens.
+
+    ``input_ids``, ``position_ids`` (R, T); ``attention_mask`` (R, T), or (R, 1, T, T) where rows hold more than one sequence;
+    ``at`` (N,) flat position before each scored token; ``targets`` (N,); ``answer`` (N,) the answer it belongs to; ``ends``
+    (A,) flat position of each answer's last token; ``example`` (A,) whose answer it is; ``probability``, ``margin``,
+    ``label`` (E,).
+    """
+    pieces = _pieces(examples, layout)
+    rows = _rows(pieces, layout.pack)
+    width = max(sum(map(len, row)) for row in rows)
+    answers = sum(len(example.answers) for example in examples)
+    ids = torch.full((len(rows), width), pad)
+    positions = torch.zeros((len(rows), width), dtype=torch.long)
+    owner = torch.full((len(rows), width), -1)
+    branch = torch.zeros((len(rows), width), dtype=torch.long)
+    ends = torch.zeros(answers, dtype=torch.long)
+    scored: list[tuple[int, int, int]] = []
+    number = 0
+    for r, row in enumerate(rows):
+        column = 0
+        for piece in row:
+            start = column
+            prompt = piece.example.prompt
+            column = _write(ids[r], positions[r], prompt, column, 0)
+            for k, a in enumerate(piece.answers):
+                tokens = piece.example.answers[a]
+                begin = column
+                column = _write(ids[r], positions[r], tokens, column, len(prompt))
+                branch[r, begin:column] = k + 1
+                mask = piece.example.masks[a] if piece.example.masks else (True,) * len(tokens)
+                for i, counts in enumerate(mask):
+                    before = begin + i - 1 if i else start + len(prompt) - 1
+                    if counts and before >= start:
+                        scored.append((r * width + before, tokens[i], piece.first + k))
+                ends[piece.first + k] = r * width + column - 1
+            owner[r, start:column] = number
+            number += 1
+    # The order of the scored tokens follows the examples, not the rows, so that sums are the same in every layout.
+    scored.sort(key=lambda entry: (entry[2], entry[0]))
+    at, targets, answer = (torch.tensor(column) for column in zip(*scored, strict=True))
+    single = all(len(row) == 1 and len(row[0].answers) == 1 for row in rows)
+    return {
+        "input_ids": ids,
+        "position_ids": positions,
+        "attention_mask": (owner >= 0).long() if single else _block_mask(owner, branch, additive=layout.additive),
+        "at": at,
+        "targets": targets,
+        "answer": answer,
+        "ends": ends,
+        "example": torch.tensor([e for e, example in enumerate(examples) for _ in example.answers]),
+        "probability": torch.tensor([example.probability for example in examples]),
+        "margin": torch.tensor([example.margin for example in examples]),
+        "label": torch.tensor([example.label for example in examples]),
+        "tokens": torch.tensor(sum(len(example.prompt) * len(example.answers) for example in examples))
+        + sum(len(answer) for example in examples for answer in example.answers),
+    }
+
+
+def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a batch that the model's forward takes."""
+    return {name: batch[name] for name in MODEL_INPUTS}
+
+
+def per_answer(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Sums of (N,) token values over each answer, (A,)."""
+    return values.new_zeros(len(batch["ends"])).index_add(0, batch["answer"], values)
+
+
+def lengths(batch: Mapping[str, Tensor]) -> Tensor:
+    """Scored tokens of each answer, (A,), as numbers to divide by."""
+    return torch.bincount(batch["answer"], minlength=len(batch["ends"])).clamp(min=1)
+
+
+def _pieces(examples: Sequence[Example], layout: Layout) -> list[Piece]:
+    pieces, first = [], 0
+    for example in examples:
+        every = tuple(range(len(example.answers)))
+        groups = [every] if layout.share else [(a,) for a in every]
+        for group in groups:
+            pieces.append(Piece(example, group, first))
+            first += len(group)
+    return pieces
+
+
+def _rows(pieces: Sequence[Piece], pack: int) -> list[list[Piece]]:
+    """One piece a row, or first fit by falling length into rows of ``pack`` tokens."""
+    if not pack:
+        return [[piece] for piece in pieces]
+    rows: list[list[Piece]] = []
+    used: list[int] = []
+    room = max(pack, max(map(len, pieces)))
+    for piece in sorted(pieces, key=len, reverse=True):
+        fits = next((r for r, taken in enumerate(used) if taken + len(piece) <= room), None)
+        if fits is None:
+            rows.append([piece])
+            used.append(len(piece))
+        else:
+            rows[fits].append(piece)
+            used[fits] += len(piece)
+    return rows
+
+
+def _write(ids: Tensor, positions: Tensor, tokens: Sequence[int], column: int, position: int) -> int:
+    end = column + len(tokens)
+    ids[column:end] = torch.tensor(tokens, dtype=torch.long)
+    positions[column:end] = torch.arange(position, position + len(tokens))
+    return end
+
+
+def _block_mask(owner: Tensor, branch: Tensor, *, additive: bool) -> Tensor:
+    """(R, 1, T, T): a token sees its own piece's prompt and its own answer, up to itself; padding sees itself alone."""
+    width = owner.shape[1]
+    same = (owner[:, :, None] == owner[:, None, :]) & (owner >= 0)[:, None, :]
+    visible = same & ((branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :]))
+    causal = torch.ones(width, width, dtype=torch.bool).tril()
+    seen = ((visible & causal) | torch.eye(width, dtype=torch.bool))[:, None]
+    if not additive:
+        return seen
+    return torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
