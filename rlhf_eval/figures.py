@@ -1,0 +1,199 @@
+"""Figures as SVG text: values with their intervals, curves with their bands; no plotting library, no script, no network.
+
+A figure carries its numbers in words (``title`` and ``desc``), follows the reader's light or dark scheme, and tells its
+series apart by shape and dash as well as by colour.
+
+    svg = dots("gold reward", [Row("base", 0.60, 0.58, 0.61), Row("dpo", 0.78, 0.75, 0.80)])
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 720
+ROW = 34
+LEFT, RIGHT, TOP, BOTTOM = 190, 130, 46, 50
+PLOT_HEIGHT = 300
+COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#a16207", "#be123c")
+DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 4", "1 4")
+
+STYLE = """\
+<style>
+text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+.head { font-weight: 600; font-size: 15px }
+.faint { fill: #59636e; font-size: 12px }
+.grid { stroke: #d8dee4 }
+.axis { stroke: #8b949e }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #30363d } .axis { stroke: #6e7681 }
+}
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A value with its interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Points of one series in the order of x, with an interval each; equal bounds draw no band."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    mark: tuple[float, str] | None = None
+    """A place on the x axis to point out, and the words for it."""
+
+
+class Scale:
+    """A linear map from values to pixels."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self._low, self._start = low, start
+        self._step = (end - start) / (high - low)
+
+    def __call__(self, value: float) -> float:
+        """The pixel of a value."""
+        return self._start + (value - self._low) * self._step
+
+
+def dots(title: str, rows: Sequence[Row], *, unit: str = "", zero: bool = False) -> str:
+    """One line a row: the value, its interval, and both in figures; ``zero`` draws the line of no difference.
+
+    Raises ValueError without rows.
+    """
+    if not rows:
+        raise ValueError("a figure needs at least one row")
+    bounds = [bound for row in rows for bound in (row.low, row.high) if math.isfinite(bound)]
+    low, high = _padded([*bounds, 0.0] if zero else bounds)
+    height = TOP + ROW * len(rows) + BOTTOM
+    across = Scale(low, high, LEFT, WIDTH - RIGHT)
+    parts = _axis(low, high, across, TOP - 6, height - BOTTOM, unit)
+    if zero:
+        parts.append(
+            f'<line class="axis" x1="{across(0):.1f}" x2="{across(0):.1f}" y1="{TOP - 6}" y2="{height - BOTTOM}"/>'
+        )
+    for number, row in enumerate(rows):
+        y = TOP + ROW * number + ROW / 2
+        left, right = (across(min(max(bound, low), high)) for bound in (row.low, row.high))
+        parts += [
+            f'<text x="{LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(row.name)}</text>',
+            f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{COLOURS[0]}" stroke-width="2"/>',
+            f'<circle cx="{across(row.value):.1f}" cy="{y:.1f}" r="5" fill="{COLOURS[0]}"/>',
+            f'<text class="faint" x="{WIDTH - RIGHT + 10}" y="{y + 4:.1f}">{_words(row)}</text>',
+        ]
+    return _document(title, height, "; ".join(f"{row.name} {_words(row)}" for row in rows), parts)
+
+
+def curves(title: str, series: Sequence[Curve], *, x: str, y: str) -> str:
+    """Curves over one x axis, each with its band and a dash of its own; raises ValueError without a point."""
+    known = [curve for curve in series if len(curve.x)]
+    if not known:
+        raise ValueError("a figure needs at least one curve with a point")
+    low, high = _padded([bound for curve in known for bound in (*curve.low, *curve.high) if math.isfinite(bound)])
+    least, most = _padded([value for curve in known for value in curve.x], share=0.02)
+    legend = 20 * len(known)
+    height = TOP + PLOT_HEIGHT + BOTTOM + legend
+    floor = TOP + PLOT_HEIGHT
+    across, up = Scale(least, most, 70, WIDTH - 30), Scale(low, high, floor, TOP)
+    parts = _axis(least, most, across, TOP, floor, x)
+    for tick in _ticks(low, high):
+        parts += [
+            f'<line class="grid" x1="70" x2="{WIDTH - 30}" y1="{up(tick):.1f}" y2="{up(tick):.1f}"/>',
+            f'<text class="faint" x="62" y="{up(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>',
+        ]
+    parts.append(f'<text class="faint" x="70" y="{TOP - 10}">{escape(y)}</text>')
+    for number, curve in enumerate(known):
+        parts += _curve(curve, number, across, up, floor)
+        parts += _legend(curve.name, number, floor + BOTTOM + 20 * number + 6)
+    told = "; ".join(f"{c.name} from {c.y[0]:.3g} at {c.x[0]:.3g} to {c.y[-1]:.3g} at {c.x[-1]:.3g}" for c in known)
+    return _document(title, height, told, parts)
+
+
+def _curve(curve: Curve, number: int, across: Scale, up: Scale, floor: float) -> list[str]:
+    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+    points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.y, strict=True))
+    parts = [f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>']
+    if list(curve.low) != list(curve.high):
+        over = [f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.high, strict=True)]
+        under = [f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.low, strict=True)]
+        band = " ".join([*over, *reversed(under)])
+        parts.insert(0, f'<polygon points="{band}" fill="{colour}" fill-opacity="0.15"/>')
+    parts += [
+        f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="3" fill="{colour}"/>'
+        for a, b in zip(curve.x, curve.y, strict=True)
+    ]
+    if curve.mark:
+        place, words = across(curve.mark[0]), escape(curve.mark[1])
+        parts += [
+            f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{floor}" stroke="{colour}" stroke-dasharray="3 3"/>',
+            f'<text class="faint" x="{place + 5:.1f}" y="{TOP + 12 + 14 * number}">{words}</text>',
+        ]
+    return parts
+
+
+def _legend(name: str, number: int, y: float) -> list[str]:
+    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+    return [
+        f'<line x1="70" x2="104" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>',
+        f'<text x="112" y="{y + 4:.1f}">{escape(name)}</text>',
+    ]
+
+
+def _axis(low: float, high: float, across: Scale, top: float, floor: float, words: str) -> list[str]:
+    parts = []
+    for tick in _ticks(low, high):
+        place = across(tick)
+        parts += [
+            f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{floor}"/>',
+            f'<text class="faint" x="{place:.1f}" y="{floor + 18}" text-anchor="middle">{tick:g}</text>',
+        ]
+    middle = (across(low) + across(high)) / 2
+    parts.append(f'<text class="faint" x="{middle:.1f}" y="{floor + 36}" text-anchor="middle">{escape(words)}</text>')
+    return parts
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """About five round numbers between the bounds."""
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
+    first = math.ceil(low / step)
+    return [round(step * k, 12) for k in range(first, math.floor(high / step) + 1)]
+
+
+def _padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:
+    if not values:
+        return -1.0, 1.0
+    low, high = min(values), max(values)
+    pad = share * (high - low) or max(0.05 * abs(low), 0.05)
+    return low - pad, high + pad
+
+
+def _words(row: Row) -> str:
+    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+
+
+def _document(title: str, height: float, told: str, parts: Sequence[str]) -> str:
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img">',
+            f"<title>{escape(title)}</title>",
+            f"<desc>{escape(told)}</desc>",
+            STYLE,
+            f'<text class="head" x="{24}" y="24">{escape(title)}</text>',
+            *parts,
+            "</svg>",
+        ]
+    )

@@ -1,0 +1,59 @@
+"""Figures: well-formed, to scale, and told in words."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from rlhf_eval.figures import Curve, Row, curves, dots
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def parts(svg: str, tag: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(svg).iter(f"{SVG}{tag}"))
+
+
+def test_dots_lie_to_scale_and_carry_their_numbers() -> None:
+    svg = dots("gold reward", [Row("low", 0.2, 0.1, 0.3), Row("middle", 0.4, 0.3, 0.5), Row("high", 0.6, 0.5, 0.7)])
+    xs = [float(circle.attrib["cx"]) for circle in parts(svg, "circle")]
+    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2)
+    assert xs[0] < xs[1]
+    told = parts(svg, "desc")[0].text or ""
+    assert "middle 0.400 [0.300, 0.500]" in told
+
+
+def test_names_are_escaped() -> None:
+    svg = dots("<b>", [Row("<script>alert(1)</script>", 0.5, 0.4, 0.6)])
+    assert not parts(svg, "script")
+    assert "<script>alert(1)</script>" in [text.text for text in parts(svg, "text")]
+
+
+def test_an_interval_without_end_stays_inside_the_figure() -> None:
+    svg = dots("few", [Row("one seed", 0.5, float("-inf"), float("inf")), Row("many", 0.4, 0.3, 0.5)])
+    assert "inf" not in "".join(str(line.attrib) for line in parts(svg, "line"))
+
+
+def test_the_line_of_no_difference_is_in_the_figure() -> None:
+    plain, crossed = (dots("gain", [Row("a", 0.5, 0.4, 0.6)], zero=zero) for zero in (False, True))
+    assert len([e for e in parts(crossed, "line") if e.attrib.get("class") == "axis"]) == 1
+    assert not [e for e in parts(plain, "line") if e.attrib.get("class") == "axis"]
+
+
+def test_curves_have_bands_only_where_there_is_an_interval() -> None:
+    gold = Curve(
+        name="gold", x=[0, 1, 2], y=[0, 1, 0.5], low=[0, 0.9, 0.4], high=[0, 1.1, 0.6], mark=(1.2, "stop here")
+    )
+    proxy = Curve(name="proxy", x=[0, 1, 2], y=[0, 1, 2], low=[0, 1, 2], high=[0, 1, 2])
+    svg = curves("over-optimization", [gold, proxy], x="square root of KL", y="reward")
+    assert len(parts(svg, "polygon")) == 1
+    dashes = [line.attrib["stroke-dasharray"] for line in parts(svg, "polyline")]
+    assert len(set(dashes)) == 2
+    assert "stop here" in [text.text for text in parts(svg, "text")]
+
+
+@pytest.mark.parametrize("draw", [lambda: dots("none", []), lambda: curves("none", [], x="x", y="y")])
+def test_nothing_to_draw_is_an_error(draw) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        draw()
