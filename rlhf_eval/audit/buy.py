@@ -17,7 +17,7 @@ from itertools import combinations
 
 from rlhf_eval.audit.evidence import Pair, gather, sign
 from rlhf_eval.audit.probes import altered, attacks, control, copies, is_probe
-from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply
+from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply, reads
 from rlhf_eval.records import Completion, Judgment, Prompt, Record, fingerprint
 from rlhf_eval.stages.drive import Sink
 from rlhf_eval.stages.flow import Judging
@@ -48,6 +48,10 @@ class Again:
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """The scores, which do not change."""
         return await self.model.score(conversations)
+
+    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+        """The log-probabilities, which do not change either."""
+        return await reads(self.model).logprobs(conversations)
 
     async def close(self) -> None:
         """The model is closed by whoever opened it."""

@@ -1,7 +1,8 @@
 """One request and one reply for every model, local or far: the contract of the inference door.
 
-A backend answers ``chat`` (text with optional log-probabilities) or ``score`` (one number a conversation), or both. It does
-one attempt and says how that failed; caching, retries, concurrency and money are the business of ``models.door``.
+A backend answers ``chat`` (text with optional log-probabilities) or ``score`` (one number a conversation), or both; one
+that has the weights can also read a given answer (``logprobs``). It does one attempt and says how that failed; caching,
+retries, concurrency and money are the business of ``models.door``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from rlhf_eval.errors import UserError
 from rlhf_eval.records import Message, Sampling, Usage
 
 Conversation = tuple[Message, ...]
@@ -70,6 +72,18 @@ class Probes(Protocol):
         ...
 
 
+@runtime_checkable
+class Reads(Protocol):
+    """A language model that can say how likely a given answer is."""
+
+    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+        """Log-probability of each conversation's last turn given all before it, in nats, summed over its tokens.
+
+        What the template writes to end the turn counts too. Raises like ``chat``.
+        """
+        ...
+
+
 class Model(Protocol):
     """Anything that answers; the door wraps one and is one."""
 
@@ -89,3 +103,10 @@ class Model(Protocol):
     async def close(self) -> None:
         """Give back sockets and memory."""
         ...
+
+
+def reads(model: Model) -> Reads:
+    """The model as one that reads; raises UserError where it cannot tell how likely a given text is."""
+    if isinstance(model, Reads):
+        return model
+    raise UserError(f"{model.name} does not tell how likely a given text is; name the weights: hf:PATH or vllm:PATH")

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed
-from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Probes, Reply
+from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Probes, Reply, reads
 from rlhf_eval.models.limits import Budget, Limiter, Limits
 from rlhf_eval.models.prices import Prices
 from rlhf_eval.records import Usage, fingerprint
@@ -139,17 +139,11 @@ class Door:
 
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """One reward a conversation: from the cache where it is known, from the model where it is not."""
-        keys = [fingerprint("score", self.id, conversation) for conversation in conversations]
-        scores = {key: msgspec.json.decode(raw, type=float) for key, raw in self._recall(keys).items()}
-        unknown = {key: c for key, c in zip(keys, conversations, strict=True) if key not in scores}
-        if unknown:
-            async with self.limiter.slot(0.0):
-                fresh = await self._model.score(list(unknown.values()))
-            new = dict(zip(unknown, fresh, strict=True))
-            await self._keep({key: msgspec.json.encode(score) for key, score in new.items()})
-            scores.update(new)
-        self._count(samples=len(keys), cached=len(keys) - len(unknown))
-        return [scores[key] for key in keys]
+        return await self._numbers("score", self._model.score, conversations)
+
+    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+        """The log-probability of each last turn, cached like rewards; raises UserError for a model that has none."""
+        return await self._numbers("logprobs", reads(self._model).logprobs, conversations)
 
     def price_of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Dollars for so many tokens; None where no price is known."""
@@ -161,6 +155,25 @@ class Door:
         """Store the replies that have just come, whoever still waits for them, and close the model behind."""
         await self._commits.settle()
         await self._model.close()
+
+    async def _numbers(
+        self,
+        what: str,
+        ask: Callable[[Sequence[Conversation]], Awaitable[list[float]]],
+        conversations: Sequence[Conversation],
+    ) -> list[float]:
+        """One number a conversation: from the cache where it is known, by ``ask`` where it is not."""
+        keys = [fingerprint(what, self.id, conversation) for conversation in conversations]
+        found = {key: msgspec.json.decode(raw, type=float) for key, raw in self._recall(keys).items()}
+        unknown = {key: c for key, c in zip(keys, conversations, strict=True) if key not in found}
+        if unknown:
+            async with self.limiter.slot(0.0):
+                fresh = await ask(list(unknown.values()))
+            new = dict(zip(unknown, fresh, strict=True))
+            await self._keep({key: msgspec.json.encode(number) for key, number in new.items()})
+            found.update(new)
+        self._count(samples=len(keys), cached=len(keys) - len(unknown))
+        return [found[key] for key in keys]
 
     def _key(self, what: str, request: ChatRequest, index: int) -> str:
         return fingerprint(

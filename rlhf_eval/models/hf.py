@@ -130,12 +130,21 @@ class HfModel:
 
         self._expect("score")
         rows = [self._tokens.render(conversation, answer=False) for conversation in conversations]
-        longest = max(map(len, rows), default=0)
-        if longest > self.context:
-            raise RequestFailed(
-                "context_overflow", f"a conversation has {longest} tokens; {self.name} takes {self.context}"
-            )
+        self._room(max(map(len, rows), default=0))
         return list(await asyncio.gather(*(self._worker.ask(Scoring(prompt=row)) for row in rows)))
+
+    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+        """The log-probability of each last turn, its end mark included, at temperature 1.
+
+        Raises RequestFailed ``context_overflow`` for a conversation that is too long, UserError for a reward model.
+        """
+        from rlhf_eval.models.scoring import Scoring
+
+        self._expect("chat")
+        turns = [self._tokens.turn(conversation) for conversation in conversations]
+        self._room(max((len(ids) for ids, _ in turns), default=0))
+        tasks = [Scoring(prompt=ids, start=start) for ids, start in turns]
+        return list(await asyncio.gather(*(self._worker.ask(task) for task in tasks)))
 
     async def close(self) -> None:
         """Stop the thread, fail what still waits, free the memory."""
@@ -148,6 +157,12 @@ class HfModel:
         if on_gpu:
             need("torch", self.name).cuda.empty_cache()
 
+    def _room(self, longest: int) -> None:
+        if longest > self.context:
+            raise RequestFailed(
+                "context_overflow", f"a conversation has {longest} tokens; {self.name} takes {self.context}"
+            )
+
     def _expect(self, kind: str) -> None:
         if kind == self.kind:
             return
@@ -157,18 +172,19 @@ class HfModel:
 
     def _engine(self) -> Engine:
         from rlhf_eval.models.decoding import Decoder
-        from rlhf_eval.models.scoring import Scorer
+        from rlhf_eval.models.scoring import Reading, Scorer, Shared
         from rlhf_eval.models.weights import ends_of
 
         if self.kind == "score":
             return Scorer(self._model, batch_size=self._batch_size, budget=self._budget)
-        return Decoder(
+        decoder = Decoder(
             self._model,
             eos=ends_of(self._model, self._tokens.tokenizer),
             batch_size=self._batch_size,
             budget=self._budget,
             stopped=self._stopped,
         )
+        return Shared(Reading(self._model, batch_size=self._batch_size, budget=self._budget), decoder)
 
     def _tasks(self, request: ChatRequest, prompt: list[int], room: int) -> list[Task]:
         """The samples of a request in parts that fit a batch."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Reply
+from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Reply, reads
 from rlhf_eval.models.door import Bounded, Cache
 from rlhf_eval.records import Usage
 
@@ -68,6 +68,11 @@ class Rehearsal:
     def most_samples(self, request: ChatRequest) -> int:
         """As many as the model that is stood in for."""
         return self._model.most_samples(request) if isinstance(self._model, Bounded) else request.n
+
+    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+        """Count the conversations; raises UserError where the model that is stood in for cannot read."""
+        reads(self._model)
+        return await self.score(conversations)
 
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """Count the conversations; every reward is 0."""

@@ -64,6 +64,18 @@ class Tokens:
             ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
+    def turn(self, messages: Conversation) -> tuple[list[int], int]:
+        """The tokens of a conversation, and where its last turn begins in them: after all that the prompt has too.
+
+        Raises RequestFailed where the last turn is not the assistant's, or the template refuses.
+        """
+        if len(messages) < 2 or messages[-1].role != "assistant":
+            raise RequestFailed("bad_request", "an answer's log-probability needs a conversation that ends with one")
+        whole, prompt = self.render(messages, answer=False), self.render(messages[:-1], answer=True)
+        # A template may write an old turn otherwise than it opens a new one: what both share is the prompt.
+        shared = min(len(whole), len(prompt))
+        return whole, next((i for i in range(shared) if whole[i] != prompt[i]), shared)
+
     def encode(self, text: str) -> list[int]:
         """The tokens of bare text."""
         with self._lock:

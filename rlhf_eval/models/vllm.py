@@ -132,6 +132,27 @@ class VllmModel:
         logits = [output.outputs.data.double().tolist() for output in outputs]
         return [row[0] if len(row) == 1 else row[1] - row[0] for row in logits]
 
+    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+        """The log-probability of each last turn, its end mark included, at temperature 1.
+
+        vLLM reads a prompt's own log-probabilities only with a token to come, so a turn that fills the context fails with
+        RequestFailed ``context_overflow``, as a longer one does. Raises UserError for a reward model.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        self._expect("chat")
+        turns = [self._tokens.turn(conversation) for conversation in conversations]
+        self._room(max((len(ids) + 1 for ids, _ in turns), default=0))
+        wanted = SamplingParams(
+            max_tokens=1, temperature=0.0, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        outputs = await asyncio.gather(*(self._last("generate", ids, wanted) for ids, _ in turns))
+        return [
+            sum(noted[token].logprob for token, noted in zip(ids[start:], output.prompt_logprobs[start:], strict=True))
+            for (ids, start), output in zip(turns, outputs, strict=True)
+        ]
+
     async def close(self) -> None:
         """End the engine's processes and give back its memory."""
         engine, self._engine = self._engine, None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_eval.errors import BudgetExceeded, Interrupted, ModelUnavailable, RequestFailed
+from rlhf_eval.errors import BudgetExceeded, Interrupted, ModelUnavailable, RequestFailed, UserError
 from rlhf_eval.models import door as module
 from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Reply, TokenLogprob
 from rlhf_eval.models.door import Door, metered
@@ -178,6 +178,27 @@ def test_each_conversation_is_scored_once() -> None:
         assert await door.score([c, b]) == [3, 2]
         assert oracle.attempts == 2
         assert (door.traffic.samples, door.traffic.cached) == (7, 4)
+
+    asyncio.run(work())
+
+
+def test_an_answer_is_read_once_and_never_taken_for_its_reward() -> None:
+    class Reader(Oracle):
+        async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+            self.attempts += 1
+            return [-float(len(c[-1].content)) for c in conversations]
+
+    async def work() -> None:
+        oracle = Reader()
+        door = Door(oracle, cache=Memory())
+        talk = (Message("user", "hi"), Message("assistant", "hello"))
+        assert await door.score([talk]) == [5]
+        assert await door.logprobs([talk]) == await door.logprobs([talk]) == [-5]
+        assert oracle.attempts == 2
+        with pytest.raises(
+            UserError, match="oracle does not tell how likely a given text is; name the weights: hf:PATH"
+        ):
+            await Door(Oracle()).logprobs([talk])
 
     asyncio.run(work())
 

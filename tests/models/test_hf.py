@@ -78,7 +78,7 @@ def test_a_shared_beginning_changes_nothing(model, reference):
     head = "sort the letters of banana, then reverse them; " * 3
     asked = [head + tail for tail in ("one", "two and three", "", "a much longer ending than all of the others")]
     replies = ask(model, *(ChatRequest(messages=said(t), sampling=GREEDY) for t in asked))
-    assert model._worker._engine._reader._kept[0], "the beginning was computed once"
+    assert model._worker._engine._other._reader._kept[0], "the beginning was computed once"
     for text, reply in zip(asked, replies, strict=True):
         ids = prompt_ids(model, text)
         whole = reference.generate(torch.tensor([ids]), max_new_tokens=GREEDY.max_tokens, do_sample=False)
@@ -205,7 +205,7 @@ def test_context_is_a_limit(model):
 def test_prompts_of_all_lengths_keep_within_the_budget(chatter):
     small = HfModel.load(str(chatter), config=Config(device="cpu", batch_size=8, max_batch_tokens=600))
     seen: list[int] = []
-    reader = small._worker._engine._reader
+    reader = small._worker._engine._other._reader
     plain = reader.forward
     reader.forward = lambda ids, mask, cache: (seen.append(mask.numel()), plain(ids, mask, cache))[1]
     requests = [ChatRequest(messages=said("primes " * n), sampling=GREEDY, n=3) for n in (1, 140, 3, 110, 40, 2, 90)]
@@ -227,6 +227,32 @@ def test_a_cancelled_request_leaves_the_batch(model):
     while model._worker._engine.busy and time.monotonic() < until:
         time.sleep(0.01)
     assert not model._worker._engine.busy
+
+
+def test_logprobs_of_last_turns_equal_a_plain_forward_pass(chatter, model, reference):
+    talks = [(*said(f"{text}?"), Message("assistant", f"{text} {i}")) for i, text in enumerate(RAGGED)]
+    talks.append((*talks[0], *said("and then?"), Message("assistant", "done")))
+    requests = [ChatRequest(messages=said(text), sampling=GREEDY) for text in RAGGED[:3]]
+
+    async def mixed() -> tuple[list[float], list[Reply]]:
+        answers = asyncio.gather(*(model.chat(request) for request in requests))
+        return await model.logprobs(talks), await answers
+
+    together, replies = asyncio.run(mixed())
+    assert [texts(reply) for reply in replies] == [texts(reply) for reply in ask(model, *requests)]
+    for talk, logp in zip(talks, together, strict=True):
+        whole, prompt = model._tokens.render(talk, answer=False), prompt_of(model, talk)
+        with torch.inference_mode():
+            chances = reference(torch.tensor([whole])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        assert whole[: len(prompt)] == prompt
+        assert whole[-1] == 1, "the end mark counts"
+        assert logp == pytest.approx(float(chances.gather(1, torch.tensor(whole[len(prompt) :])[:, None]).sum()))
+    with pytest.raises(RequestFailed, match="context_overflow"):
+        asyncio.run(model.logprobs([(*said("12345 " * 300), Message("assistant", "a"))]))
+
+
+def prompt_of(model: HfModel, talk: tuple[Message, ...]) -> list[int]:
+    return model._tokens.render(talk[:-1], answer=True)
 
 
 def test_rewards_equal_a_plain_forward_pass(scorer):
@@ -323,7 +349,7 @@ def test_running_out_of_memory_fails_whoever_was_in_hand(chatter, monkeypatch, p
         )
 
     with monkeypatch.context() as patch:
-        patch.setattr(model._worker._engine._reader, part, overflow)
+        patch.setattr(model._worker._engine._other._reader, part, overflow)
         outcomes = asyncio.run(settle())
     assert all(isinstance(outcome, RequestFailed) and outcome.kind == "server" for outcome in outcomes)
     assert "lower batch_size or max_batch_tokens (CUDA out of memory. Tried" in str(outcomes[0])

@@ -229,6 +229,13 @@ def test_rewards_agree(prompts, tmp_path):
     assert max(ours) - min(ours) > 0.1
 
 
+def test_logprobs_of_given_answers_agree(plain, inside, prompts):
+    talks = [(*prompt.messages, Message("assistant", prompt.reference or "")) for prompt in prompts[:40]]
+    ours, theirs = asyncio.run(plain.logprobs(talks)), asyncio.run(inside.logprobs(talks))
+    assert theirs == pytest.approx(ours, abs=1e-2)
+    assert max(ours) - min(ours) > 1
+
+
 def test_an_adapter_is_applied(plain, prompts, tmp_path):
     from rlhf_eval.models import hf, vllm
 
