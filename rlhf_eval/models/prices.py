@@ -2,6 +2,7 @@
 
 prices = Prices.load(Path("prices.yaml"))       # date, source, models: {NAME or PATTERN: {input, output, cached}}
 cost("openai:gpt-4o-mini", usage, prices)       # US dollars; None where nobody knows
+What runs on this machine has no price of its own, and costs nothing unless a list says otherwise.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from rlhf_eval.records import Usage
 BUILT_IN = Path(__file__).with_name("prices.yaml")
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 _SCHEME = re.compile(r"^\w+:(?!//)")
+_HERE = ("hf:", "vllm:", "sandbox:")
+"""How the ids of models begin that run on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ class Prices:
 
     def of(self, model: str) -> Price | None:
         """The price of ``model`` (a name, or a spec like ``openai:NAME@URL``), or None where no list has it."""
-        name = _SCHEME.sub("", model).partition("@")[0]
+        name = listed_as(model)
         undated = _DATED.sub("", name)
         for known in self.lists:
             for candidate in dict.fromkeys((name, undated)):
@@ -93,7 +96,24 @@ class Prices:
             patterns = [key for key in known if fnmatchcase(name, key)]
             if patterns:
                 return known[max(patterns, key=len)]
-        return None
+        return FREE if model.startswith(_HERE) else None
+
+    def must_know(self, model: str, path: Path | None) -> None:
+        """Raises UserError, saying where to write it, if the price of ``model`` is unknown: no limit could hold."""
+        if self.of(model) is None:
+            raise UserError(
+                f"--max-cost cannot hold for {model}: {path or BUILT_IN.name} has no price for it. Name one in your own "
+                f'file with --prices FILE: models: {{"{listed_as(model)}": {{input: 0.5, output: 1.5}}}}, in US dollars '
+                "per million tokens (0 and 0 for a server of yours); or limit --max-tokens"
+            )
+
+
+FREE = Price(input=0.0, output=0.0)
+
+
+def listed_as(model: str) -> str:
+    """The name of a model in a prices file: its spec without scheme and address."""
+    return _SCHEME.sub("", model).partition("@")[0]
 
 
 def cost(model: str, usage: Usage, prices: Prices) -> float | None:

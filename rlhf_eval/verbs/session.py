@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from rlhf_eval import registry
 from rlhf_eval.config import build
 from rlhf_eval.errors import ModelUnavailable, UserError, nearest
-from rlhf_eval.models import open_model
+from rlhf_eval.models import open_model, parse
 from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply
 from rlhf_eval.models.door import Cache, Door
 from rlhf_eval.models.limits import Budget, Limits
@@ -71,6 +71,10 @@ class Absent:
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """Raises ModelUnavailable."""
         raise ModelUnavailable(f"{self.name} is at the workers, and they have left scores open; run the command again")
+
+    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
+        """Raises ModelUnavailable."""
+        return await self.score(conversations)
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -170,6 +174,8 @@ class Session:
             cache: Cache | None = self.cache
             limits = Limits(concurrency=self.options.concurrency, rpm=self.options.rpm, tpm=self.options.tpm)
             prices = Prices.load(self.options.prices)
+            if self.options.max_cost is not None and parse(spec).scheme == "openai":
+                prices.must_know(model.id, self.options.prices)
             batched = self._batched(model, prices) if self.options.batch else None
             if self.options.dry_run:
                 self.rehearsals[spec] = model = Rehearsal(model)

@@ -185,6 +185,27 @@ def test_a_server_without_a_key_names_the_variable(loaded: Any, endpoint: str) -
     assert "export OPENAI_API_KEY=" in refused(loaded, "generate", "--model", f"openai:alpha@{endpoint}")
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--batch",)])
+def test_a_cost_limit_on_a_model_of_unknown_price_says_where_to_write_it(
+    loaded: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    words = ("generate", "--model", f"openai:alpha@{endpoint}", "--max-cost", "1", *more)
+    line = refused(loaded, *words)
+    assert f"cannot hold for openai:alpha@{endpoint}: prices.yaml has no price" in line
+    assert 'models: {"alpha": {input: 0.5' in line
+    mine = loaded.home / "mine.yaml"
+    mine.write_text("models: {beta: {input: 1, output: 2}}\n")
+    assert "mine.yaml has no price" in refused(loaded, *words, "--prices", mine)
+    mine.write_text('models: {"alpha": {input: 0.5, output: 1.5}}\n')
+    if more != ("--batch",):
+        loaded.done(*words, "--prices", mine)
+
+
+def test_a_cost_limit_holds_by_itself_where_nothing_is_charged(loaded: Any) -> None:
+    loaded.done("generate", "--model", "sandbox:policy", "--max-cost", "0", "--limit", "1")
+
+
 def test_a_wrong_key_is_refused_and_not_shown(answered: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "wrong-key")
     line = refused(answered, "judge", "--judge-model", f"openai:judge@{endpoint}")

@@ -31,6 +31,12 @@ def test_an_unknown_model_has_no_cost_rather_than_none_at_all():
     assert cost("openai:my-own-8b@http://localhost:8000/v1", USAGE, Prices.load()) is None
 
 
+def test_what_runs_here_is_free_unless_a_list_says_otherwise(tmp_path: Path):
+    assert cost("hf:policy#edbc6779", USAGE, Prices.load()) == 0.0
+    mine = prices(tmp_path, "models: {'policy*': {input: 1, output: 1}}\n")
+    assert mine.of("hf:policy#edbc6779") == Price(input=1, output=1)
+
+
 @pytest.mark.parametrize(
     "spec",
     ["gpt-4o-mini", "openai:gpt-4o-mini", "openai:gpt-4o-mini@https://api.openai.com/v1", "gpt-4o-mini-2024-07-18"],
