@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_eval.benchmarks.winrate import rate
+from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.intervals import PairedDifference, paired
@@ -105,6 +106,16 @@ def standings(store: Store, *, judge: str | None = None, runs: Sequence[str] | N
     query = _QUERY.format(dedupe=_DEDUPE if holding > 1 else "")
     table = store.sql(query, [judge, list(runs) if runs is not None else None])
     return [_standing(table, row) for row in range(table.num_rows)]
+
+
+def categories(store: Store) -> dict[str, Hashes]:
+    """Category to the hashes of its prompts; raises UserError where no prompt has one."""
+    table = store.sql("select distinct category, hash(id) as h from prompts where category <> '' order by 1")
+    if not table.num_rows:
+        raise UserError("no stored prompt has a category; leave --by out")
+    names = np.array(table.column("category").to_pylist())
+    hashes = table.column("h").to_numpy().astype(np.uint64)
+    return {str(name): hashes[names == name] for name in np.unique(names)}
 
 
 def facing(found: Sequence[Standing], opponent: str) -> list[Standing]:

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from rlhf_eval.benchmarks.duels import Duel
 from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.store.cache import CacheStats
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs.audit import stamp
-from rlhf_eval.verbs.compare import Comparison
 from rlhf_eval.verbs.doctor import Check
 from rlhf_eval.verbs.evaluate import EvaluateResult
 from rlhf_eval.verbs.flow import FlowResult
@@ -70,7 +70,7 @@ def after_boards(found: Sequence[Board], session: Session) -> None:
         print(f"\n  next:    rlhf-eval compare {names[0]} {names[1]}{_store_flag(session)}")
 
 
-def comparisons(found: Sequence[Comparison], session: Session, *, as_json: bool) -> None:
+def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> None:
     """Paired comparisons, one a judge."""
     for c in found:
         e = c.estimate
