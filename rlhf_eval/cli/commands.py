@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
-from rlhf_eval.cli import show, show_audit, show_plans
+from rlhf_eval.cli import sets, show, show_audit, show_plans
 from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
 from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
@@ -32,7 +32,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "load": ("source", "path", "split"),
     "generate": ("prompts", "generator", "model", "n", "temperature"),
     "judge": ("completions", "judge", "judge_model", "orders", "matches", "repeats"),
-    "pairs": ("judgments", "rule", "by", "out"),
+    "pairs": ("judgments", "rule", "by", "labels", "aggregate", "calibrate", "against", "out", "format"),
     "evaluate": ("benchmark", "prompts", "model", "baseline", "check", "judgments", "labels", "human", "stop_when"),
     "audit": (
         "judge", "judge_model", "completions", "reference", "own", "buy", "sample", "repeats", "attacks", "heavy",
@@ -48,6 +48,9 @@ def run(options: argparse.Namespace) -> int:
     registry.check_packages()
     commands: Mapping[str, Callable[[argparse.Namespace], int]] = {
         "audit": _audit,
+        "lint": sets.lint,
+        "verify": sets.verify,
+        "route": sets.route,
         "leaderboard": _leaderboard,
         "compare": _compare,
         "parity": _parity,
@@ -65,7 +68,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _verb(options: argparse.Namespace) -> int:
     async def work(session: Session) -> None:
-        show.step(await _one(session, options.command, _table(options)), session, as_json=options.json)
+        table = _table(options)
+        if options.command == "pairs" and options.compare:
+            sets.compare(session, table, options.compare, as_json=options.json)
+            return
+        show.step(await _one(session, options.command, table), session, as_json=options.json)
 
     return _with_session(options, work)
 

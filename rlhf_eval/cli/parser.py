@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         _generate,
         _judge,
         _pairs,
+        _sets,
         _evaluate,
         _audit,
         _leaderboard,
@@ -99,7 +100,46 @@ def _pairs(add: Add) -> None:
     command.add_argument("--judgments", metavar="RUN", help="a run that holds judgments (default: latest)")
     command.add_argument("--rule", metavar="PLUGIN", help="what selects (default: best_worst)")
     command.add_argument("--by", metavar="JUDGE", help="the judge that counts, where the run holds several")
-    command.add_argument("--out", metavar="FILE", help="also write the pairs as JSONL that TRL reads")
+    command.add_argument("--labels", action="append", metavar="FILE", help="people's labels, as route made them")
+    command.add_argument("--aggregate", metavar="HOW", help="several labelers: mean, majority, dawid_skene, low_median")
+    command.add_argument(
+        "--calibrate", metavar="HOW", help="fit probabilities to people or gold: temperature, isotonic"
+    )
+    command.add_argument("--against", action="append", metavar="FILE", help="a benchmark that the set must not hold")
+    command.add_argument("--out", metavar="FILE", help="also write the set, by default as JSONL that TRL reads")
+    command.add_argument(
+        "--format", metavar="SHAPE", help="trl, trl_text, openrlhf, axolotl, nemo_rl, handbook, hub ..."
+    )
+    command.add_argument(
+        "--compare", nargs="+", metavar="RULE", help="the sets of several rules side by side; nothing is stored"
+    )
+
+
+def _sets(add: Add) -> None:
+    command = add("lint", "write the data card of anybody's preference file", work=False)
+    command.add_argument("file", help="a file or folder of preference pairs, in any shape that trainers read")
+    command.add_argument("--against", action="append", metavar="FILE", help="a benchmark that the set must not hold")
+    command.add_argument("--policy", action="append", metavar="MODEL", help="a model that will be trained on it")
+    command.add_argument("--out", metavar="STEM", help="write the card to STEM.md and STEM.json")
+    command.add_argument("--strict", action="store_true", default=None, help="exit 4 where there is a warning")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
+    command.add_argument("--seed", type=int, default=0, help="seed of the samples of diversity (%(default)s)")
+    command = add("verify", "make every label of a set again from the stored replies, and compare", work=False)
+    command.add_argument("which", nargs="?", default="latest", metavar="SET", help="a run of pairs, or a file of one")
+    command.add_argument("--judge-model", metavar="SPEC", help="the model behind the judge, where its name is no spec")
+    command.add_argument("--strict", action="store_true", default=None, help="exit 4 where a label differs")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="judge.KEY, as the judge had it"
+    )
+    command = add("route", "draw the comparisons that are most worth a person's minute", work=False)
+    command.add_argument("--judgments", metavar="RUN", help="a run that holds comparisons (default: latest)")
+    command.add_argument("-n", type=int, help="comparisons for people (default: 100)")
+    command.add_argument(
+        "--uniform", type=float, metavar="SHARE", help="share of equal chances in the draw (default: .2)"
+    )
+    command.add_argument("--labels", action="append", metavar="FILE", help="labels that people have given already")
+    command.add_argument("--out", metavar="FILE", help="the file to fill in (default: labels.jsonl)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the draw (%(default)s)")
 
 
 def _evaluate(add: Add) -> None:

@@ -10,12 +10,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import to_builtins
+
+from rlhf_eval.audit import card as judge_card
 from rlhf_eval.benchmarks.duels import Duel
 from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.store.cache import CacheStats
 from rlhf_eval.store.runs import Store
-from rlhf_eval.verbs.audit import stamp
+from rlhf_eval.verbs.audit import CARD_MARKDOWN, AuditResult, stamp
 from rlhf_eval.verbs.doctor import Check
 from rlhf_eval.verbs.evaluate import EvaluateResult
 from rlhf_eval.verbs.flow import FlowResult
@@ -44,6 +47,15 @@ def step(step: Step, session: Session, *, as_json: bool) -> None:
         print(forecast(session))
         return
     print(f"\n{step.verb}: {_headline(result, session)}")
+    _details(result, session)
+    for problem in session.store.problems:
+        print(f"  warning: {problem}", file=sys.stderr)
+    print(f"  results: {session.store.folder(run.id)}")
+    print(f"  next:    {_next(step, session)}")
+
+
+def _details(result: Any, session: Session) -> None:
+    """What a verb's result holds beside its account: numbers, reasons, warnings, files."""
     if isinstance(result, EvaluateResult):
         print(estimates(result.estimates))
         for judge in dict.fromkeys(str(e.settings["judge"]) for e in result.estimates if e.name in RATES):
@@ -54,10 +66,15 @@ def step(step: Step, session: Session, *, as_json: bool) -> None:
     if isinstance(result, FlowResult | PairsResult):
         for reason, count in result.tally.reasons.most_common(5):
             print(f"  {count} {reason}")
-    for problem in session.store.problems:
-        print(f"  warning: {problem}", file=sys.stderr)
-    print(f"  results: {session.store.folder(run.id)}")
-    print(f"  next:    {_next(step, session)}")
+    if isinstance(result, AuditResult | PairsResult):
+        print(f"  card:    {session.store.folder(result.run.id) / CARD_MARKDOWN}")
+    if isinstance(result, PairsResult):
+        for words in result.card.warnings:
+            print(f"  ! {words}")
+        for judge in result.card.about.get("judges", ()):
+            print(f"  {stamp(session, judge)}")
+        for page in result.written:
+            print(f"  written: {page}")
 
 
 def after_boards(found: Sequence[Board], session: Session) -> None:
@@ -213,6 +230,8 @@ def _headline(result: Any, session: Session) -> str:
     if isinstance(result, PairsResult):
         again = " (already made)" if result.resumed else ""
         return f"{len(result.pairs):,} pairs from {result.tally.total:,} prompts{again}"
+    if isinstance(result, AuditResult):
+        return judge_card.headline(result.card)
     flow = result.flow if isinstance(result, EvaluateResult) else result
     return _account(flow.tally) + _resumed(flow) + _spent(flow.run, session)
 
@@ -240,6 +259,7 @@ def _next(step: Step, session: Session) -> str:
         "load": f"rlhf-eval generate --prompts {run_id} --model SPEC{store}",
         "generate": f"rlhf-eval judge --completions {run_id} --judge-model SPEC{store}",
         "judge": f"rlhf-eval pairs --judgments {run_id}{store}",
+        "audit": f"rlhf-eval pairs{store}",
         "pairs": f"rlhf-eval evaluate winrate --model best=run:{run_id} --baseline SPEC --judge-model SPEC{store}",
         "evaluate": f"rlhf-eval leaderboard{store}",
     }
@@ -262,6 +282,11 @@ def _step_json(step: Step, session: Session) -> dict[str, Any]:
         fields["estimates"] = [to_row(e) for e in result.estimates]
     if isinstance(result, LoadResult):
         fields["warnings"] = list(result.warnings)
+    if isinstance(result, AuditResult):
+        fields["card"] = to_builtins(result.card)
+    if isinstance(result, PairsResult):
+        fields["warnings"] = list(result.card.warnings)
+        fields["written"] = [str(page) for page in result.written]
     return fields
 
 

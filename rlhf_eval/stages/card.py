@@ -134,9 +134,10 @@ def _warning(e: Estimate) -> str:
         )
     if e.name == "length_auc" and (e.value < 0.35 and e.high < 0.4):
         return f"length alone tells chosen from rejected (AUC {e.value:.2f}): the shorter answer wins"
-    if e.name == "first_slot" and abs(e.value) > 0.05 and (e.low > 0 or e.high < 0):
+    if e.name == "first_slot" and e.settings["once"] and abs(e.value) > 0.05 and (e.low > 0 or e.high < 0):
         slot = "first" if e.value > 0 else "second"
-        return f"{e.settings['judge']} favours the answer shown {slot} by {abs(e.value):.2f}; judge in both orders"
+        once = f"{e.settings['once']:.0%} of its comparisons were shown in one order only"
+        return f"{e.settings['judge']} favours the answer shown {slot} by {abs(e.value):.2f}, and {once}: judge in both"
     if e.name == "labeler_agreement" and e.high < 0.6:
         return f"{e.settings['labelers']} agree on {e.value:.0%} of the pairs only; half would be chance"
     if e.name == "contaminated_prompts" and e.value > 0:

@@ -57,7 +57,11 @@ def _orders(judge: str, group: Sequence[Judgment]) -> list[Estimate]:
     second = [float(np.mean(sides[1])) for sides in both.values()]
     bias = position_bias(first, second, _numbered([key[0] for key in both]))
     flips = wilson(np.sign(np.array(first) - 0.5) != np.sign(np.array(second) - 0.5), _numbered([k[0] for k in both]))
-    return [*estimate("order_flips", flips, judge=judge), *estimate("first_slot", bias.first_slot, judge=judge)]
+    once = 1 - len(both) / len(shown)
+    return [
+        *estimate("order_flips", flips, judge=judge),
+        *estimate("first_slot", bias.first_slot, judge=judge, once=once),
+    ]
 
 
 def _repeats(judge: str, group: Sequence[Judgment]) -> list[Estimate]:

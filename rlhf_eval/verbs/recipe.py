@@ -20,6 +20,7 @@ from typing import Any
 
 from rlhf_eval.config import read_yaml
 from rlhf_eval.errors import UserError, nearest
+from rlhf_eval.verbs.audit import AuditResult, audit
 from rlhf_eval.verbs.engine_ray import spread
 from rlhf_eval.verbs.evaluate import EvaluateResult, evaluate
 from rlhf_eval.verbs.flow import FlowResult, generate, generate_and_judge, judge
@@ -27,8 +28,8 @@ from rlhf_eval.verbs.load import LoadResult, load
 from rlhf_eval.verbs.pairs import PairsResult, pairs
 from rlhf_eval.verbs.session import Session
 
-LINE = ("load", "generate", "judge", "pairs", "evaluate")
-Result = LoadResult | FlowResult | PairsResult | EvaluateResult
+LINE = ("load", "generate", "judge", "audit", "pairs", "evaluate")
+Result = LoadResult | FlowResult | AuditResult | PairsResult | EvaluateResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,15 @@ async def run_recipe(session: Session, tables: Mapping[str, dict[str, Any]]) -> 
             yield Step(verb, result)
 
 
-async def _one(session: Session, verb: str, table: Mapping[str, Any]) -> FlowResult | PairsResult | EvaluateResult:
-    if verb != "pairs":
+async def _one(session: Session, verb: str, table: Mapping[str, Any]) -> Result:
+    if verb not in ("audit", "pairs"):
         await spread(session, verb, table)
     if verb == "generate":
         return await generate(session, table)
     if verb == "judge":
         return await judge(session, table)
+    if verb == "audit":
+        return await audit(session, table)
     if verb == "pairs":
         return pairs(session, table)
     return await evaluate(session, table)
@@ -105,12 +108,17 @@ def _needs_results(verb: str, tables: Mapping[str, dict[str, Any]]) -> bool:
     """Whether a verb works on what the recipe's models answer, which a dry run does not know."""
     if verb == "evaluate":
         return "run:" in str(tables[verb].get("model")) + str(tables[verb].get("baseline"))
-    return verb == "pairs" and "judge" in tables
+    return verb in ("audit", "pairs") and "judge" in tables
 
 
 def _linked(verb: str, table: dict[str, Any], made: Mapping[str, str]) -> dict[str, Any]:
     """The table with its source set to what the recipe made, and ``run:<verb>`` turned into that verb's run."""
-    reads = {"generate": ("prompts", "load"), "judge": ("completions", "generate"), "pairs": ("judgments", "judge")}
+    reads = {
+        "generate": ("prompts", "load"),
+        "judge": ("completions", "generate"),
+        "audit": ("completions", "generate"),
+        "pairs": ("judgments", "judge"),
+    }
     key, maker = reads.get(verb, ("prompts", "load"))
     if verb != "load" and maker in made:
         table.setdefault(key, made[maker])

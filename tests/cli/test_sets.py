@@ -1,0 +1,125 @@
+"""The commands about training sets: lint, verify, route, and rules side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_eval.records import Judgment
+from rlhf_eval.stages.labels import items_of
+
+FAULTY = [{"prompt": f"Question {k}?", "chosen": "long " * (20 + k % 7), "rejected": f"short {k}"} for k in range(60)]
+
+
+@pytest.fixture
+def judged(cli: Any) -> Any:
+    cli.done("load", "jsonl", cli.prompts(30))
+    cli.done("generate", "--model", "mock:writer", "-n", "4")
+    cli.done("judge", "--judge-model", "mock:judge")
+    return cli
+
+
+def rows(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("command", ["lint", "verify", "route"])
+def test_each_explains_itself(cli: Any, command: str) -> None:
+    assert f"usage: rlhf-eval {command}" in cli.done(command, "--help").out
+
+
+def test_lint_shows_the_card_of_anybodys_file_and_writes_it(cli: Any) -> None:
+    file = rows(cli.home / "theirs.jsonl", [*FAULTY, {"prompt": "Q", "chosen": "same", "rejected": "same"}])
+    shown = cli.done("lint", file, "--out", "card")
+    assert "60 pairs" in shown.out
+    assert "! length alone tells chosen from rejected" in shown.out
+    assert "! 1 of 61 rows cannot be used: chosen equals rejected (first: theirs.jsonl:61)" in shown.out
+    assert (cli.home / "card.md").read_text().startswith("# Data card: theirs.jsonl")
+    event = cli.done("lint", file, "--json", "--limit", "5").events[0]
+    assert event["card"]["counts"]["pairs"] == 5
+
+
+def test_lint_is_a_gate_where_it_is_asked_to(cli: Any) -> None:
+    file = rows(cli.home / "theirs.jsonl", FAULTY)
+    assert cli("lint", file, "--strict").code == 4
+    assert cli("lint", cli.home / "gone.jsonl").code == 2
+    leaked = cli.done("lint", file, "--against", file).out
+    assert "100.0% of the test prompts stand in this set" in leaked
+
+
+def test_verify_makes_a_set_again_by_run_and_by_file(judged: Any) -> None:
+    judged.done("pairs", "--out", "pairs.jsonl")
+    by_run = judged.done("verify", "--json").events[0]
+    by_file = judged.done("verify", "pairs.jsonl", "--json").events[0]
+    assert by_run == by_file
+    assert by_run["good"]
+    assert by_run["judgments"] == {"same": 30 * 6 * 2}
+    assert "can be made again, to the last field" in judged.done("verify").out
+    assert judged("verify", "nothing").code == 2
+
+
+def test_verify_fails_the_gate_where_the_judge_is_another_now(judged: Any) -> None:
+    judged.done("pairs")
+    shown = judged.done("verify", "--judge-model", "mock:judge?bias=2").out
+    assert "cannot be replayed" in shown
+    assert "360 not replayable" in shown
+
+
+def test_route_asks_people_and_their_labels_come_back_with_provenance(judged: Any) -> None:
+    shown = judged.done("route", "-n", "12", "--out", "todo.jsonl")
+    command = shown.out.partition("next:")[2].split()
+    asked = [json.loads(line) for line in (judged.home / "todo.jsonl").read_text().splitlines()]
+    assert len(asked) == 12
+    rows(judged.home / "todo.jsonl", [{**row, "choice": "a", "labeler": "ada"} for row in asked])
+    judged.done(*command[1:])
+    assert judged("route", "--out", "todo.jsonl").code == 2  # never over somebody's answers
+    judged.done("load", "human", "todo.jsonl")
+    labels = judged.read(Judgment, "latest")
+    assert {j.judge for j in labels} == {"human/ada"}
+    assert len(items_of(labels)) == 12
+
+
+def test_rules_stand_side_by_side_and_nothing_is_stored(judged: Any) -> None:
+    before = [run.id for run in judged.store.runs()]
+    shown = judged.done("pairs", "--compare", "best_worst", "all_pairs", "top_per_prompt").out
+    assert "best_worst" in shown.splitlines()[1]
+    assert "selected minus control" in shown
+    events = judged.done("pairs", "--compare", "best_worst", "best_second", "--json").events
+    assert [event["rule"] for event in events] == ["best_worst", "best_second"]
+    assert all(sum(e["counts"][end] for end in ("pair", "tie", "dropped")) == 30 for e in events)
+    assert [run.id for run in judged.store.runs()] == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["best_worst"], "needs two rules or more"),
+        (["best_worst", "all_pairs", "--out", "x.jsonl"], "writes no set"),
+        (["best_worst", "best_wurst"], "Did you mean 'best_worst'"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused(judged: Any, words: list[str], said: str) -> None:
+    result = judged("pairs", "--compare", *words)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_an_audit_stands_in_a_recipe_and_its_headline_beside_what_follows(cli: Any) -> None:
+    cli.prompts(12)
+    recipe = cli.home / "line.yaml"
+    recipe.write_text(
+        "load: {source: jsonl, path: prompts.jsonl}\n"
+        "generate: {model: 'mock:writer', n: 3}\n"
+        "judge: {judge_model: 'mock:judge?bias=2'}\n"
+        "audit: {judge_model: 'mock:judge?bias=2', buy: none}\n"
+        "pairs: {rule: best_worst}\n"
+    )
+    shown = cli.done("run", recipe).out
+    assert shown.count("ALARM: first_slot") == 2  # of the audit, and of the set that the judge made
+    events = cli.done("run", recipe, "--json").events
+    assert [event["verb"] for event in events] == ["load", "generate", "judge", "audit", "pairs"]
+    assert events[3]["card"]["judge"].startswith("pairwise/mock:judge")
