@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from rlhf_eval.audit.evidence import Pair, gather, sign
 from rlhf_eval.audit.probes import altered, attacks, control, copies, is_probe
-from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply, reads
 from rlhf_eval.records import Completion, Judgment, Prompt, Record, fingerprint
 from rlhf_eval.stages.drive import Sink
 from rlhf_eval.stages.flow import Judging
@@ -26,35 +25,7 @@ from rlhf_eval.stages.judge import Call, Instrument
 KINDS = ("swaps", "repeats", "copies", "triples", "injections")
 """What can be bought."""
 
-STRIDE = 1024
-"""Samples set aside for one repeat: further than any judge that takes several samples reaches."""
-
 STRAIGHT, SWAPPED = (0, 1), (1, 0)
-
-
-class Again:
-    """The same model, asked for samples that it has not given yet: the cache would only repeat the old ones."""
-
-    def __init__(self, model: Model, repeat: int) -> None:
-        self.name = model.name
-        self.id = model.id
-        self.model = model
-        self.repeat = repeat
-
-    async def chat(self, request: ChatRequest) -> Reply:
-        """The samples of this repeat."""
-        return await self.model.chat(replace(request, first_sample=request.first_sample + STRIDE * self.repeat))
-
-    async def score(self, conversations: Sequence[Conversation]) -> list[float]:
-        """The scores, which do not change."""
-        return await self.model.score(conversations)
-
-    async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
-        """The log-probabilities, which do not change either."""
-        return await reads(self.model).logprobs(conversations)
-
-    async def close(self) -> None:
-        """The model is closed by whoever opened it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +101,7 @@ def purchases(instrument: Instrument, shopping: Shopping, sink: Sink, known: set
             pair = base_pair(_distinct(completions), instrument, shopping, prompt.id)
             return _about(pair, instrument.arity, repeat, shopping)
 
-        return Judging(
-            instrument=replace(instrument, model=_again(instrument.model, repeat)), plan=plan, sink=ear, known=known
-        )
+        return Judging(instrument=instrument, plan=plan, sink=ear, known=known)
 
     def attack(prompt: Prompt, completions: Sequence[Completion]) -> list[Call]:
         if prompt.id not in shopping.prompts or "injections" not in shopping.kinds:
@@ -264,9 +233,3 @@ def _of_one_mind(pair: Pair) -> int:
     """Who won every showing; 0 where nobody did."""
     signs = {sign(share) for _, share in pair.single}
     return signs.pop() if len(signs) == 1 else 0
-
-
-def _again(model: Model | Mapping[str, Model] | None, repeat: int) -> Model | Mapping[str, Model] | None:
-    if isinstance(model, Mapping):
-        return {spec: Again(one, repeat) for spec, one in model.items()}
-    return Again(model, repeat) if model is not None else None

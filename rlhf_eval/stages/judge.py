@@ -18,6 +18,7 @@ from rlhf_eval.errors import RequestFailed, UserError
 from rlhf_eval.models.base import Model
 from rlhf_eval.models.door import metered
 from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Verdict, fingerprint
+from rlhf_eval.stages.again import again
 from rlhf_eval.stages.drive import Sink
 
 Ask = Callable[[Prompt, Sequence[Completion], Any, Any], Awaitable[Verdict]]
@@ -47,7 +48,7 @@ class Design:
     orders: Orders = "both"
     """``both`` orders of each comparison, or ``one``, with the sides balanced over the prompts."""
     repeats: int = 1
-    """How often each question is put."""
+    """How often each question is put; each time for a sample of its own."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"all|first|ring:[1-9][0-9]*", self.matches):
@@ -120,7 +121,7 @@ async def put(prompt: Prompt, call: Call, instrument: Instrument) -> Judgment:
         if len(shown) == 2 and shown[0].text == shown[1].text:
             verdict = Verdict(scores=(0.5, 0.5), metadata={"identical": True})
         else:
-            verdict = await instrument.judge(prompt, shown, instrument.model, instrument.config)
+            verdict = await instrument.judge(prompt, shown, again(instrument.model, call.repeat), instrument.config)
     scores: tuple[float, ...] = ()
     if verdict.error is None:
         if len(verdict.scores) != len(shown):

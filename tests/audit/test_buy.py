@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from judges import pairwise
-from rlhf_eval.audit.buy import KINDS, STRIDE, Again, Shopping, base_pair, purchases
-from rlhf_eval.models.base import ChatRequest, Reply
+from rlhf_eval.audit.buy import KINDS, Shopping, base_pair, purchases
 from rlhf_eval.models.door import Door
 from rlhf_eval.models.mock import Config, MockModel
 from rlhf_eval.records import Completion, Judgment, Prompt, Verdict
@@ -131,21 +130,6 @@ def test_a_prompt_with_one_answer_is_skipped(sink: Any) -> None:
     buy(sink, shopping(), n=1)
     assert sink.tables["judgments"] == []
     assert {o.status for o in sink.tables["outcomes"]} == {"skipped"}
-
-
-def test_a_repeat_is_a_new_sample_and_not_the_cached_one() -> None:
-    class Spy:
-        name = id = "spy"
-        asked: list[int] = []  # noqa: RUF012
-
-        async def chat(self, request: ChatRequest) -> Reply:
-            self.asked.append(request.first_sample)
-            return Reply(choices=())
-
-    spy: Any = Spy()
-    asyncio.run(Again(spy, 3).chat(ChatRequest(messages=(), first_sample=2)))
-    assert spy.asked == [3 * STRIDE + 2]
-    assert (Again(spy, 3).name, Again(spy, 3).id) == ("spy", "spy")
 
 
 def test_repeats_of_a_noisy_judge_differ_behind_a_cache(sink: Any) -> None:

@@ -11,8 +11,9 @@ from rlhf_eval.errors import BudgetExceeded, RequestFailed, TooManyFailures, Use
 from rlhf_eval.models.base import ChatRequest, Reply
 from rlhf_eval.models.mock import MockModel
 from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Usage
-from rlhf_eval.verbs.flow import generate, generate_and_judge, judge
+from rlhf_eval.verbs.flow import FlowResult, generate, generate_and_judge, judge
 from rlhf_eval.verbs.pairs import pairs
+from rlhf_eval.verbs.session import Session
 
 WRITE = {"model": "mock:writer", "n": 3}
 JUDGE = {"judge_model": "mock:judge"}
@@ -127,6 +128,28 @@ def test_judging_twice_with_repeats_adds_the_repeats(world: Any) -> None:
     first, second = (held(world, Judgment, r.run) for r in (once, thrice))
     assert (len(first), len(second)) == (4, 12)
     assert {j.id for j in first} < {j.id for j in second}
+
+
+def test_repeats_are_samples_of_their_own_and_cached_as_such(world: Any) -> None:
+    world.load(6)
+    world.do(lambda s: generate(s, {"model": "mock:writer", "n": 2}))
+    noisy = {"judge_model": "mock:judge?noise=3", "repeats": 4}
+    once = held(world, Judgment, world.do(lambda s: judge(s, noisy)).run)
+    asked: dict[tuple[str, tuple[int, ...]], set[float]] = {}
+    for judgment in once:
+        asked.setdefault((judgment.prompt_id, judgment.order), set()).add(judgment.scores[0])
+    assert len(asked) == 12
+    assert all(len(said) == 4 for said in asked.values())
+    seen: list[int] = []
+
+    async def judged_again(session: Session) -> FlowResult:
+        result = await judge(session, noisy)
+        seen.extend(door.traffic.cached for door in session.doors.values())
+        return result
+
+    again = held(world, Judgment, world.do(judged_again, fresh=True).run)
+    assert {j.id: j.scores for j in again} == {j.id: j.scores for j in once}
+    assert seen == [48]
 
 
 def test_from_any_run_one_can_walk_to_its_prompts(world: Any) -> None:
