@@ -4,12 +4,17 @@ Forking from a process that has imported everything makes a start cost milliseco
 what is killed is a process like any other. Every call of a model is logged before it is made, and every reply after the
 cache has acknowledged it, so that the log says which calls were in flight when the end came.
 
-    python -P tests/kill_and_resume.py FOLDER --seed 0 --kills 15
+Every other kill comes at a drawn moment of the clock, anywhere from start-up to the sealing of tables. The others come at a
+drawn call, which gets no reply and is in flight for sure: without them a fast machine might show no repeat to bound.
+
+    python -P tests/kill_and_resume.py FOLDER --seed 0 --kills 50
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import itertools
 import json
 import os
 import random
@@ -17,6 +22,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +38,10 @@ from rlhf_eval.store.cache import ResponseCache
 from rlhf_eval.store.runs import Store
 
 PROMPTS = 200
+CALLS = 3 * PROMPTS
+"""One for both completions of a prompt, two for the judge's two orders."""
+PATIENCE = 120.0
+"""Seconds after which a child that was to be killed at a call is killed wherever it is."""
 CONCURRENCY = 16
 RECIPE = """\
 load: {source: jsonl, path: prompts.jsonl}
@@ -41,14 +51,31 @@ pairs: {rule: best_worst}
 """
 
 
-def log_calls(path: Path) -> None:
-    """Note each call before it is made, by the cache key of its first sample, and each reply once it is kept."""
+@dataclass(slots=True)
+class Home:
+    """A folder in which one run is killed and resumed until it is done."""
+
+    path: Path
+    kills: int = 0
+    held: int = 0
+    """Kills that came at a call, which was in flight."""
+
+
+def log_calls(path: Path, last: int) -> None:
+    """Note each call before it is made, by the cache key of its first sample, and each reply once it is kept.
+
+    Call number ``last`` and those after it get no reply, if it is not 0.
+    """
+    made = itertools.count(1)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     chat, put = MockModel.chat, ResponseCache.put
 
     async def noted_chat(model: MockModel, request: ChatRequest) -> Reply:
         key = Door._key(model, "chat", request, request.first_sample)  # type: ignore[arg-type]
+        number = next(made)
         os.write(log, f"asked {os.getpid()} {key}\n".encode())
+        if 0 < last <= number:
+            await asyncio.Event().wait()
         return await chat(model, request)
 
     def noted_put(cache: ResponseCache, items: Mapping[str, bytes]) -> None:
@@ -58,8 +85,8 @@ def log_calls(path: Path) -> None:
     MockModel.chat, ResponseCache.put = noted_chat, noted_put  # type: ignore[method-assign]
 
 
-def start(home: Path) -> int:
-    """A child that runs the recipe in ``home``; returns its process id."""
+def start(home: Path, last: int = 0) -> int:
+    """A child that runs the recipe in ``home``, and stalls at call number ``last`` if given; returns its process id."""
     home.mkdir(exist_ok=True)
     child = os.fork()
     if child:
@@ -72,7 +99,7 @@ def start(home: Path) -> int:
         output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        log_calls(home / "calls.txt")
+        log_calls(home / "calls.txt", last)
         code = main(["run", "line.yaml", "--concurrency", str(CONCURRENCY), "--json"])
     finally:
         os._exit(code)
@@ -86,25 +113,45 @@ def ended(child: int, home: Path, *, wait: bool) -> bool:
     return bool(pid)
 
 
-def interrupted(folder: Path, rng: random.Random, kills: int, seconds: float) -> tuple[list[Path], list[float]]:
+def calls_of(child: int, home: Path) -> int:
+    """How many calls a child has made so far."""
+    log = home / "calls.txt"
+    return log.read_text().count(f"asked {child} ") if log.exists() else 0
+
+
+def killed(child: int, home: Path, last: int, seconds: float) -> bool:
+    """Kill a child at its call number ``last``, or after so many seconds if that is 0; False if it ended before."""
+    deadline = time.monotonic() + (seconds if not last else PATIENCE)
+    while time.monotonic() < deadline and (not last or calls_of(child, home) < last):
+        if ended(child, home, wait=False):
+            return False
+        time.sleep(0.001 if not last else 0.01)
+    if ended(child, home, wait=False):
+        return False
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def interrupted(folder: Path, rng: random.Random, kills: int, seconds: float) -> list[Home]:
     """Run the recipe again and again, each time in a new home, until ``kills`` children have been killed."""
-    homes: list[Path] = []
-    moments: list[float] = []
-    while len(moments) < kills:
-        homes.append(folder / f"killed-{len(homes)}")
+    homes: list[Home] = []
+    count = 0
+    while count < kills:
+        home = Home(folder / f"killed-{len(homes)}")
+        homes.append(home)
         done = False
-        while not done and len(moments) < kills:
+        while not done and count < kills:
+            last = rng.randint(1, CALLS // 4) if count % 2 else 0
             moment = rng.uniform(0, seconds) * rng.choice((0.2, 0.6, 1.0))
-            child = start(homes[-1])
-            time.sleep(moment)
-            done = ended(child, homes[-1], wait=False)
+            done = not killed(start(home.path, last), home.path, last, moment)
             if not done:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                moments.append(moment)
+                count += 1
+                home.kills += 1
+                home.held += bool(last)
         if not done:
-            ended(start(homes[-1]), homes[-1], wait=True)
-    return homes, moments
+            ended(start(home.path), home.path, wait=True)
+    return homes
 
 
 def tables(home: Path) -> tuple[dict[str, dict[str, Any]], list[str], list[tuple[str, str, dict[str, int]]]]:
@@ -151,23 +198,23 @@ def report(folder: Path, seed: int, kills: int) -> dict[str, Any]:
     started = time.monotonic()
     ended(start(whole), whole, wait=True)
     seconds = time.monotonic() - started
-    homes, moments = interrupted(folder, random.Random(seed), kills, seconds)
+    homes = interrupted(folder, random.Random(seed), kills, seconds)
     # Only now, when nothing is forked any more, are the stores read: reading starts threads.
     wanted = tables(whole)
     different = []
     for home in homes:
-        found = tables(home)
+        found = tables(home.path)
         names = [name for name in TABLES if found[0][name] != wanted[0][name]]
         names += ["problems"] * (found[1] != []) + ["runs"] * (found[2] != wanted[2])
-        different += [f"{home.name}: {name}: {found[1]} {found[2]}" for name in names]
+        different += [f"{home.path.name}: {name}: {found[1]} {found[2]}" for name in names]
     return {
         "seconds": seconds,
-        "kills": len(moments),
+        "kills": sum(home.kills for home in homes),
         "runs": len(homes),
         "rows": {name: len(rows) for name, rows in wanted[0].items()},
         "different": different,
         "whole": audit(whole),
-        "killed": [audit(home) for home in homes],
+        "killed": [{"kills": home.kills, "held": home.held, **audit(home.path)} for home in homes],
     }
 
 
