@@ -243,10 +243,8 @@ def self_preference(evidence: Evidence) -> list[Entry]:
     found = [pair for pair in evidence.natural() if pair.mean is not None and ownership(evidence, pair)]
     reference, _ = evidence.truth
     name = "self_preference"
-    if not evidence.own or not found:
-        whose = f"none of the judged answers is by {' or '.join(evidence.own)}" if evidence.own else "it is no model's"
-        why = f"{whose}; --own NAME names the models whose answers are the judge's own"
-        return [Missing(name=name, section=SELF, why=why)]
+    if not found:
+        return [Missing(name=name, section=SELF, why=_nothing_of_its_own(evidence))]
     if not reference:
         why = (
             "not identified: that it prefers its own answers may be because they are better; gold or human labels of the "
@@ -261,3 +259,12 @@ def self_preference(evidence: Evidence) -> list[Entry]:
         _between(evidence, having, name=name, section=SELF, says=says, tested=True, side=1),
         effect(evidence, "own", "self_log_odds", SELF, "log-odds that go with being its own"),
     ]
+
+
+def _nothing_of_its_own(evidence: Evidence) -> str:
+    """Why no pair sets an answer of the judge's against another's."""
+    names = " or ".join(evidence.own)
+    if any(pair.a.model in evidence.own for pair in evidence.natural()):
+        return f"every judged pair is of two answers by {names} itself; judge them against another model's"
+    whose = f"none of the judged answers is by {names}" if names else "it is no model's"
+    return f"{whose}; --own NAME names the models whose answers are the judge's own"

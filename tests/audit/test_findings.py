@@ -217,6 +217,7 @@ def test_liking_its_own_answers_is_not_identified_without_labels_and_is_measured
     completions = [c for pair in met for c in pair]
     labels = [said(x, y, scores=(1.0, 0.0) if k % 2 else (0.0, 1.0), judge="gold") for k, (x, y) in enumerate(met)]
     assert "not identified" in findings(judgments, completions, own=["me"])["self_preference"].missing
+    assert "by me or other itself" in findings(judgments, completions, own=["me", "other"])["self_preference"].missing
     found = findings(judgments, completions, {"gold": labels}, own=["me"])
     assert value(found, "self_preference") == 1.0
     assert found["self_preference"].alarm

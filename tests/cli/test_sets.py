@@ -120,6 +120,9 @@ def test_an_audit_stands_in_a_recipe_and_its_headline_beside_what_follows(cli: A
     )
     shown = cli.done("run", recipe).out
     assert shown.count("ALARM: first_slot") == 2  # of the audit, and of the set that the judge made
+    made = cli.store.find("latest")
+    page = json.loads((cli.store.folder(made.id) / "card.json").read_text())
+    assert ["ALARM: first_slot" in told for told in page["about"]["judge cards"].values()] == [True]
     events = cli.done("run", recipe, "--json").events
     assert [event["verb"] for event in events] == ["load", "generate", "judge", "audit", "pairs"]
     assert events[3]["card"]["judge"].startswith("pairwise/mock:judge")
