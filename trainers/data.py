@@ -24,6 +24,7 @@ Turns = tuple[Message, ...]
 TooLong = Literal["cut", "refuse"]
 Trained = Literal["completion", "final_turn", "all_turns"]
 R = TypeVar("R")
+E = TypeVar("E", bound="Example")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +129,8 @@ class Tokenized:
         """Raises UserError where the tokenizer knows tokens for which the model has no embedding row."""
         if len(self.tokenizer) > rows:
             raise UserError(
-                f"{self.where}: the tokenizer has {len(self.tokenizer):,} tokens and the model {rows:,} embeddings; use the "
-                "model's own tokenizer, or resize its embeddings"
+                f"{self.where}: the tokenizer has {len(self.tokenizer):,} tokens and the model {rows:,} embeddings; use "
+                "the model's own tokenizer, or resize its embeddings"
             )
 
     def render(self, turns: Turns, *, answer: bool) -> Ids:
@@ -157,7 +158,7 @@ def encode_pairs(pairs: Iterable[PreferencePair], tokens: Tokenized, limit: Limi
     def one(pair: PreferencePair) -> Example | str:
         if pair.chosen == pair.rejected:
             return "chosen equals rejected"
-        if not _text(pair.chosen) or not _text(pair.rejected):
+        if not text_of(pair.chosen) or not text_of(pair.rejected):
             return "an answer is empty"
         prompt, answers, stable = tokens.split(pair.prompt, (pair.chosen, pair.rejected))
         account.unstable += not stable
@@ -167,7 +168,7 @@ def encode_pairs(pairs: Iterable[PreferencePair], tokens: Tokenized, limit: Limi
         )  # fmt: skip
 
     account = Account()
-    return _encode(pairs, one, limit, account, tokens), account
+    return encode(pairs, one, limit, account, tokens), account
 
 
 def encode_demonstrations(
@@ -180,7 +181,7 @@ def encode_demonstrations(
     """
 
     def one(demonstration: Demonstration) -> Example | str:
-        if not _text(demonstration.completion):
+        if not text_of(demonstration.completion):
             return "the answer is empty"
         prompt, answer = demonstration.prompt, demonstration.completion
         if trained == "completion":
@@ -195,30 +196,34 @@ def encode_demonstrations(
         )  # fmt: skip
 
     account = Account()
-    return _encode(demonstrations, one, limit, account, tokens), account
+    return encode(demonstrations, one, limit, account, tokens), account
 
 
 def encode_labelled(rows: Iterable[Labelled], tokens: Tokenized, limit: Limit) -> tuple[list[Example], Account]:
     """Answers with a label of their own as examples of one answer; raises UserError where none is left."""
 
     def one(row: Labelled) -> Example | str:
-        if not _text(row.completion):
+        if not text_of(row.completion):
             return "the answer is empty"
         prompt, answers, stable = tokens.split(row.prompt, (row.completion,))
         account.unstable += not stable
         return Example(id=row.id, prompt=prompt, answers=answers, label=row.label, score=row.score, labeler=row.labeler)
 
     account = Account()
-    return _encode(rows, one, limit, account, tokens), account
+    return encode(rows, one, limit, account, tokens), account
 
 
-def _encode(
-    records: Iterable[R], one: Callable[[R], Example | str], limit: Limit, account: Account, tokens: Tokenized
-) -> list[Example]:
+def encode(
+    records: Iterable[R], one: Callable[[R], E | str], limit: Limit, account: Account, tokens: Tokenized
+) -> list[E]:
+    """The examples that ``one`` makes of the records, or counts as left out for the reason that it gives instead.
+
+    Raises UserError where none is left, or no answer ends as an answer must.
+    """
     examples = []
     for record in records:
         made = one(record)
-        if isinstance(made, Example):
+        if not isinstance(made, str):
             made = fitted(made, limit, account)
         if isinstance(made, str):
             account.left_out[made] = account.left_out.get(made, 0) + 1
@@ -237,7 +242,7 @@ def _encode(
     return examples
 
 
-def fitted(example: Example, limit: Limit, account: Account) -> Example | str:
+def fitted(example: E, limit: Limit, account: Account) -> E | str:
     """The example within ``limit``, or why it cannot be; at least one token of the prompt stays."""
     over = len(example) - limit.max_length
     if over <= 0:
@@ -282,5 +287,6 @@ def _common(a: Ids, b: Ids) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _text(turns: Turns) -> str:
+def text_of(turns: Turns) -> str:
+    """The words of some turns, without the space around them."""
     return "".join(turn.content for turn in turns).strip()
