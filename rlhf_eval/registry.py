@@ -69,7 +69,9 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "random": "judges.random",
     },
     "preset": {"published": "judges.presets"},
-    "trainer": {},
+    "trainer": {
+        "sft": "trainers.sft",
+    },
     "benchmark": {
         "winrate": "rlhf_eval.benchmarks.winrate",
         "alpaca_eval": "rlhf_eval.benchmarks.alpaca_eval",
@@ -81,11 +83,14 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "judge_bench": "rlhf_eval.benchmarks.judge_bench",
         "reward_bench": "rlhf_eval.benchmarks.reward_bench",
         "reward_bench_2": "rlhf_eval.benchmarks.reward_bench_2",
+        "rm_bench": "rlhf_eval.benchmarks.rm_bench",
+        "ppe": "rlhf_eval.benchmarks.ppe",
         "ifeval": "rlhf_eval.benchmarks.ifeval",
         "gsm8k": "rlhf_eval.benchmarks.gsm8k",
         "humaneval": "rlhf_eval.benchmarks.humaneval",
         "best_of_n": "rlhf_eval.benchmarks.best_of_n",
         "overoptimization": "rlhf_eval.benchmarks.overoptimization",
+        "diversity": "rlhf_eval.benchmarks.diversity",
         "reward": "rlhf_eval.benchmarks.reward",
     },
     "format": {
@@ -98,6 +103,8 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "mt_bench": "rlhf_eval.interop.mt_bench",
         "pandalm": "rlhf_eval.interop.pandalm",
         "reward_bench": "rlhf_eval.interop.reward_bench",
+        "rm_bench": "rlhf_eval.interop.rm_bench",
+        "ppe": "rlhf_eval.interop.ppe",
         "trl": "rlhf_eval.interop.trl",
         "ultrafeedback": "rlhf_eval.interop.ultrafeedback",
         "wildbench": "rlhf_eval.interop.wildbench",
@@ -114,7 +121,7 @@ OFFERS: Mapping[str, tuple[str, ...]] = {
     "selection": ("Config", "choose"),
     "judge": ("Config", "ARITY", "judge"),
     "preset": ("PRESETS", "table"),
-    "trainer": ("Config", "train"),
+    "trainer": ("Config", "READS", "plan", "train"),
     "benchmark": ("Config", "score"),
     "format": ("read",),
 }

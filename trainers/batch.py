@@ -49,13 +49,13 @@ class Piece:
         return len(self.example.prompt) + sum(len(self.example.answers[a]) for a in self.answers)
 
 
-def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[str, Tensor]:
+def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[str, Any]:
     """The tensors of a batch of E examples with A answers and N scored tokens in R rows of T tokens.
 
-    ``input_ids``, ``position_ids`` (R, T); ``attention_mask`` (R, T), or (R, 1, T, T) where rows hold more than one sequence;
+    ``input_ids``, ``position_ids`` (R, T); ``attention_mask`` (R, T), or (R, 1, T, T) where a row holds several sequences;
     ``at`` (N,) flat position before each scored token; ``targets`` (N,); ``answer`` (N,) the answer it belongs to; ``ends``
     (A,) flat position of each answer's last token; ``example`` (A,) whose answer it is; ``probability``, ``margin``,
-    ``label`` (E,).
+    ``label`` (E,); ``id``, the names of the examples; ``tokens``, their tokens without padding, a scalar.
     """
     pieces = _pieces(examples, layout)
     rows = _rows(pieces, layout.pack)
@@ -88,7 +88,7 @@ def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[st
             owner[r, start:column] = number
             number += 1
     # The order of the scored tokens follows the examples, not the rows, so that sums are the same in every layout.
-    scored.sort(key=lambda entry: (entry[2], entry[0]))
+    scored.sort(key=lambda entry: entry[2])
     at, targets, answer = (torch.tensor(column) for column in zip(*scored, strict=True))
     single = all(len(row) == 1 and len(row[0].answers) == 1 for row in rows)
     return {
@@ -103,8 +103,8 @@ def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[st
         "probability": torch.tensor([example.probability for example in examples]),
         "margin": torch.tensor([example.margin for example in examples]),
         "label": torch.tensor([example.label for example in examples]),
-        "tokens": torch.tensor(sum(len(example.prompt) * len(example.answers) for example in examples))
-        + sum(len(answer) for example in examples for answer in example.answers),
+        "id": [example.id for example in examples],
+        "tokens": torch.tensor(sum(len(e.prompt) * len(e.answers) + sum(map(len, e.answers)) for e in examples)),
     }
 
 
@@ -140,7 +140,7 @@ def _rows(pieces: Sequence[Piece], pack: int) -> list[list[Piece]]:
         return [[piece] for piece in pieces]
     rows: list[list[Piece]] = []
     used: list[int] = []
-    room = max(pack, max(map(len, pieces)))
+    room = max(pack, *map(len, pieces))
     for piece in sorted(pieces, key=len, reverse=True):
         fits = next((r for r, taken in enumerate(used) if taken + len(piece) <= room), None)
         if fits is None:

@@ -127,7 +127,7 @@ def _in_chunks(
         return logps, spread if entropy else None
     parts = [
         checkpoint(score, part, wanted, use_reentrant=False) if torch.is_grad_enabled() else score(part, wanted)
-        for part, wanted in zip(states.split(CHUNK), targets.split(CHUNK), strict=True)
+        for part, wanted in zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True)
     ]
     logps = torch.cat([part[0] for part in parts])
     return logps, torch.cat([part[1] for part in parts]) if entropy else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
-from rlhf_eval.cli import sets, show, show_audit, show_plans
+from rlhf_eval.cli import sets, show, show_audit, show_plans, show_train
 from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
 from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
@@ -33,6 +33,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "generate": ("prompts", "generator", "model", "n", "temperature"),
     "judge": ("completions", "judge", "judge_model", "orders", "matches", "repeats"),
     "pairs": ("judgments", "rule", "by", "labels", "aggregate", "calibrate", "against", "out", "format"),
+    "train": ("trainer", "model", "data", "heldout", "out"),
     "evaluate": ("benchmark", "prompts", "model", "baseline", "check", "judgments", "labels", "human", "stop_when"),
     "audit": (
         "judge", "judge_model", "completions", "reference", "own", "buy", "sample", "repeats", "attacks", "heavy",
@@ -51,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         "lint": sets.lint,
         "verify": sets.verify,
         "route": sets.route,
+        "train": _train,
         "leaderboard": _leaderboard,
         "compare": _compare,
         "parity": _parity,
@@ -123,6 +125,15 @@ def _audit(options: argparse.Namespace) -> int:
         show_audit.audit(result, session, as_json=options.json)
         if result.card.stopped:
             raise BudgetExceeded(result.card.stopped)
+
+    return _with_session(options, work)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from rlhf_eval.verbs.train import train
+
+    async def work(session: Session) -> None:
+        show_train.trained(await train(session, _table(options)), session, as_json=options.json)
 
     return _with_session(options, work)
 
@@ -301,6 +312,9 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
     table = {**table, **given}
     if verb == "judge":
         table = _preset(options, table)
+    if verb == "train" and options.reward_judge:
+        judge = {"judge": options.reward_judge, "judge_model": options.reward_model or ""}
+        table["reward"] = {**table.get("reward", {}), **judge}
     if verb == "evaluate":
         for name in ("judge", "generate"):
             if not isinstance(table.get(name, {}), dict):

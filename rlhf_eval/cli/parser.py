@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         _judge,
         _pairs,
         _sets,
+        _train,
         _evaluate,
         _audit,
         _leaderboard,
@@ -140,6 +141,17 @@ def _sets(add: Add) -> None:
     command.add_argument("--labels", action="append", metavar="FILE", help="labels that people have given already")
     command.add_argument("--out", metavar="FILE", help="the file to fill in (default: labels.jsonl)")
     command.add_argument("--seed", type=int, default=0, help="seed of the draw (%(default)s)")
+
+
+def _train(add: Add) -> None:
+    command = add("train", "train a checkpoint: sft, reward_model, dpo, ppo")
+    command.add_argument("trainer", help="what trains: sft, reward_model, dpo, ppo, or your.module")
+    command.add_argument("--model", metavar="SPEC", help="where it starts: sandbox:policy, hf:PATH, run:REF of a training")
+    command.add_argument("--data", metavar="RUN|FILE", help="pairs, demonstrations or prompts (default: latest)")
+    command.add_argument("--heldout", metavar="RUN|FILE", help="prompts of the evaluations, for online trainers")
+    command.add_argument("--reward-judge", metavar="PLUGIN", help="the judge that rewards, for online trainers")
+    command.add_argument("--reward-model", metavar="SPEC", help="the model behind that judge")
+    command.add_argument("--out", metavar="DIR", help="also copy the checkpoint there")
 
 
 def _evaluate(add: Add) -> None:

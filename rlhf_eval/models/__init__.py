@@ -25,6 +25,9 @@ from rlhf_eval.models.pool import Pool
 
 _ALIAS = re.compile(r"^([\w.@+-]+)=(?=\w+:)")
 SANDBOX = ("policy", "judge")
+# Double precision makes a sampled text independent of what else was in its batch: a resumed run is the same run.
+SANDBOX_OPTIONS = {"dtype": "float64", "device": "cpu", "batch_size": "128", "threads": "1"}
+"""How the sandbox's models, and those trained from them, are opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,9 @@ def _sandbox(spec: Spec) -> Model:
     if spec.rest not in SANDBOX:
         raise UserError(f"there is no sandbox model '{spec.rest}'.{nearest(spec.rest, SANDBOX)}")
     folder = Path(__file__).resolve().parent.parent / "sandbox" / spec.rest
-    # Double precision makes a sampled text independent of what else was in its batch: a resumed run is the same run.
-    options = {"dtype": "float64", "device": "cpu", "batch_size": "128", "threads": "1", **spec.options}
-    return HfModel.load(str(folder), name=spec.name, config=build(Config, options, where=spec.name))
+    return HfModel.load(
+        str(folder), name=spec.name, config=build(Config, {**SANDBOX_OPTIONS, **spec.options}, where=spec.name)
+    )
 
 
 def _mock(spec: Spec) -> Model:

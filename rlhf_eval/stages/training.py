@@ -1,7 +1,7 @@
 """The verb ``train``, as trainers see it: what they are given, what they hand back, and what they may call meanwhile.
 
-A trainer is a plugin ``trainers/x.py`` that offers ``Config``, ``READS``, ``plan`` and ``train``; see ``verbs.train``. It reads
-no store and opens no door: the records come in a ``Data``, everything else in a ``Job``.
+A trainer is a plugin ``trainers/x.py`` with ``Config``, ``READS``, ``plan`` and ``train``; see ``verbs.train``. It reads no
+store and opens no door: the records come in a ``Data``, everything else in a ``Job``.
 
     job = Job(model="runs/sft/checkpoint", seed=0)
     metrics = train(Data(pairs=pairs), Path("out"), Config(), job)
@@ -16,8 +16,10 @@ from typing import Any
 from rlhf_eval.records import Completion, Demonstration, Message, PreferencePair, Prompt, Record
 from rlhf_eval.stages.pairs import Labelled
 
-Reward = Callable[[Sequence[Prompt], Sequence[Completion]], list[float]]
-"""The reward of each completion, aligned with its prompt; higher is better. Any judge, reward model or program."""
+Reward = Callable[[Sequence[Prompt], Sequence[Completion]], Sequence[float | None]]
+"""The reward of each completion, aligned with its prompt; higher is better. Any judge, reward model or program.
+
+None where it has none (an unreadable verdict): counted, and never trained on."""
 
 Log = Callable[[Mapping[str, Any]], None]
 """Keeps one row of scalars, see ``Job.log``."""

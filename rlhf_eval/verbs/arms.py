@@ -12,6 +12,7 @@ from rlhf_eval.records import Completion, Demonstration, Prompt, Run
 from rlhf_eval.stages.flow import Generation
 from rlhf_eval.verbs.flow import Ledger, completions_of, generation_into, open_writer
 from rlhf_eval.verbs.session import Session
+from rlhf_eval.verbs.trained import trained
 
 _STORED = re.compile(r"^(?:(?P<name>[\w.@+-]+)=)?run:(?P<ref>.+)$")
 
@@ -64,7 +65,7 @@ def answers_of(
 
 def _arm(session: Session, spec: str, generate: Mapping[str, Any]) -> Arm:
     stored = _STORED.match(spec)
-    if stored is None:
+    if stored is None or trained(session.store, spec):
         door = session.door(spec)
         return Arm(door.name, door.id, {**generate, "model": spec})
     run = session.find(stored["ref"], verbs=("pairs", "generate"))

@@ -26,6 +26,7 @@ from rlhf_eval.store.cache import ResponseCache
 from rlhf_eval.store.runs import Store
 from rlhf_eval.store.tables import id_of
 from rlhf_eval.store.writer import RunWriter
+from rlhf_eval.verbs.trained import door_spec
 
 if TYPE_CHECKING:
     from rlhf_eval.models.batch import BatchedModel
@@ -170,7 +171,7 @@ class Session:
     def door(self, spec: str) -> Door:
         """The door to a model, opened once; raises UserError where the spec or the model is wrong."""
         if spec not in self.doors:
-            model: Model = self.absent[spec] if spec in self.absent else open_model(spec)
+            model: Model = self.absent[spec] if spec in self.absent else open_model(door_spec(self.store, spec))
             cache: Cache | None = self.cache
             limits = Limits(concurrency=self.options.concurrency, rpm=self.options.rpm, tpm=self.options.tpm)
             prices = Prices.load(self.options.prices)

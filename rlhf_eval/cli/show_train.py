@@ -1,0 +1,68 @@
+"""What ``train`` shows: what a training would be, what it came to, and what to type next."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rlhf_eval.verbs.session import Session
+from rlhf_eval.verbs.train import TrainResult
+
+FIRST = (
+    "loss",
+    "accuracy",
+    "reward",
+    "gold",
+    "kl",
+    "eval_loss",
+    "eval_accuracy",
+    "eval_reward",
+    "eval_gold",
+    "eval_kl",
+)
+"""The scalars worth a place in the headline, in their order."""
+
+
+def trained(result: TrainResult, session: Session, *, as_json: bool) -> None:
+    """One training, finished or planned."""
+    if as_json:
+        print(json.dumps(_json(result)))
+        return
+    plan = result.plan
+    size = f"{plan.rows:,} rows, {plan.tokens:,} tokens an epoch, {plan.steps:,} steps"
+    if result.metrics is None:
+        print(f"\ntrain {result.trainer}, dry run: nothing was trained and nothing was stored")
+        print(f"  {size}")
+        print(f"  {plan.parameters:,} weights; about {plan.memory / 2**20:,.0f} MiB at the peak (estimated)")
+        for note in plan.notes:
+            print(f"  {note}")
+        return
+    metrics = result.metrics
+    values = ", ".join(f"{name} {metrics.final[name]:.4g}" for name in FIRST if name in metrics.final)
+    already = " (already done)" if result.resumed else ""
+    print(f"\ntrain {result.trainer}: {metrics.steps:,} steps in {metrics.seconds:,.1f} s{already}; {values}")
+    for note in metrics.notes:
+        print(f"  {note}")
+    where = f" --store {session.options.store}" if str(session.options.store) != "rlhf-eval-store" else ""
+    print(f"  checkpoint: {result.checkpoint}")
+    print(f"  results: {session.store.folder(result.run.id)}")
+    print(f"  next:    rlhf-eval evaluate --model run:{result.run.id} --baseline {_base(result)}{where}")
+
+
+def _base(result: TrainResult) -> str:
+    earlier = result.run.inputs.get("model")
+    return f"run:{earlier}" if earlier else str(result.run.config["model"]).partition("#")[0]
+
+
+def _json(result: TrainResult) -> dict[str, Any]:
+    from msgspec import to_builtins
+
+    return {
+        "event": "train",
+        "run": result.run.id,
+        "trainer": result.trainer,
+        "plan": to_builtins(result.plan),
+        "metrics": to_builtins(result.metrics),
+        "checkpoint": str(result.checkpoint) if result.checkpoint else None,
+        "resumed": result.resumed,
+    }

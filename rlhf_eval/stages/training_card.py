@@ -1,0 +1,58 @@
+"""The model card of a trained checkpoint: where it comes from, how it was trained, what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlhf_eval.config import write_yaml
+from rlhf_eval.stages.training import Metrics, Plan
+
+
+def checkpoint_card(
+    trainer: str,
+    run: str,
+    about: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    plan: Plan,
+    metrics: Metrics,
+) -> str:
+    """The card as Markdown, with the header that the hub reads."""
+    head = write_yaml({"library_name": "transformers", "tags": ["rlhf-eval", trainer], "base_model": about["base"]})
+    lineage = [f"- base: `{about['base']}`", *(f"- {role}: `{ref}`" for role, ref in about.get("data", {}).items())]
+    lineage += [f"- made from run `{identity}`" for identity in about.get("runs", ())]
+    lineage += [f"- judge behind the data: `{judge}`" for judge in about.get("judges", ())]
+    if "reward" in about:
+        lineage.append(f"- reward: judge `{about['reward']}`")
+    counts = ", ".join(f"{count:,} {name}" for name, count in about.get("counts", {}).items())
+    notes = "".join(f"- {note}\n" for note in dict.fromkeys((*plan.notes, *metrics.notes)))
+    numbers = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(metrics.final.items()))
+    told = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    return f"""---
+{head}---
+
+# {trainer}, run {run}
+
+Trained by rlhf-eval: {metrics.steps:,} steps on {metrics.rows:,} rows, {metrics.tokens:,} tokens, in {metrics.seconds:,.0f} s.
+
+## Lineage
+
+{chr(10).join(lineage)}
+
+Data: {counts}.
+
+{notes}
+## Last values
+
+| | |
+|---|---|
+{numbers}
+
+These are of single batches in training, without intervals; `rlhf-eval evaluate --model run:{run}` measures the checkpoint.
+
+## Settings
+
+| | |
+|---|---|
+{told}
+"""

@@ -1,0 +1,265 @@
+"""``train``: a checkpoint from data, with its metrics and its lineage.
+
+    rlhf-eval train sft --model sandbox:policy --data latest:pairs
+    rlhf-eval train dpo --model run:latest:train --data pairs.jsonl --set beta=0.1
+    rlhf-eval train ppo --model run:latest:train --data latest:load --reward-judge gold
+
+A trainer is a plugin ``trainers/x.py``, one line in the registry, and offers four names:
+
+    Config                              frozen settings, each with a default and a doc line
+    READS                               the fields of ``Data`` that it can train on, the first being the usual one
+    plan(data, config, job) -> Plan     rows, tokens, steps, memory; loads no weights: ``--dry-run``
+    train(data, out, config, job) -> Metrics
+                                        writes ``out/checkpoint`` (a standard Hugging Face folder with its tokenizer), keeps in
+                                        ``out/steps`` what it needs to resume, calls ``job.log`` with rows of metrics, and
+                                        returns with ``stopped`` soon after ``job.stopping()`` has become true
+
+It may also say ``NEEDS_REWARD = True``; ``job.reward`` is then the judge that ``--reward-judge`` names. ``train`` is a
+plain function and runs in a thread of its own, from which ``job.reward`` may be called. The store, the doors and the card of
+the checkpoint belong to this module.
+
+In a recipe, ``train`` is a table, or a list of tables that run in their order; ``run:train.NAME`` is the checkpoint of the
+one with that ``name`` (by default its trainer):
+
+    train:
+      - {trainer: sft, data: run:pairs, model: sandbox:policy}
+      - {trainer: dpo, data: run:pairs, model: run:train.sft, beta: 0.1}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rlhf_eval.config import as_settings
+from rlhf_eval.errors import Interrupted, UserError
+from rlhf_eval.models.checkpoints import fingerprint_folder
+from rlhf_eval.records import Completion, Prompt, Run
+from rlhf_eval.stages.drive import Tally
+from rlhf_eval.stages.judge import Call, put
+from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward
+from rlhf_eval.stages.training_card import checkpoint_card
+from rlhf_eval.stages.training_progress import TrainingProgress
+from rlhf_eval.store.writer import RunWriter
+from rlhf_eval.verbs.flow import Bench, open_judge
+from rlhf_eval.verbs.session import Session, split_settings
+from rlhf_eval.verbs.train_inputs import read_data
+from rlhf_eval.verbs.trained import CHECKPOINT, base_of
+
+STEPS = "steps"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to train, and on what."""
+
+    trainer: str = "sft"
+    """The plugin that trains."""
+    model: str = ""
+    """The checkpoint that training starts from: sandbox:policy, hf:PATH, or run:REF of an earlier training."""
+    data: str = "latest"
+    """A run that holds what the trainer reads, or a file of it."""
+    heldout: str = ""
+    """For online trainers: a run or file with the prompts of the evaluations; empty takes some of the others away."""
+    reward: Mapping[str, Any] | None = None
+    """For online trainers: the judge that rewards, as in the table of ``judge``."""
+    out: str = ""
+    """Also copy the checkpoint to this folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """The run of a training, what it came to, and where the checkpoint lies."""
+
+    run: Run
+    trainer: str
+    plan: Plan
+    metrics: Metrics | None
+    """None of a dry run."""
+    checkpoint: Path | None
+    resumed: bool = False
+    """Whether an earlier process had finished it."""
+
+
+async def train(session: Session, table: Mapping[str, Any]) -> TrainResult:
+    """Train what the table names; raises UserError before anything is stored where data or model do not fit."""
+    settings, plugin, config = split_settings(table, "train", Settings, "trainer", "trainer")
+    base = base_of(session.store, settings.model)
+    data, inputs = read_data(session, settings.data, plugin.READS, trainer=settings.trainer)
+    if settings.heldout:
+        held, more = read_data(session, settings.heldout, ("prompts",), trainer=settings.trainer)
+        data = replace(data, heldout=held.prompts)
+        inputs |= {f"heldout_{name}": value for name, value in more.items()}
+    bench = _judge(session, settings, plugin)
+    identity = f"{base.name}#{fingerprint_folder(base.folder)}" if base.folder.is_dir() else base.name
+    resolved = {
+        "trainer": settings.trainer,
+        "model": identity,
+        **({"reward": bench.settings} if bench else {}),
+        **as_settings(config),
+        "door": base.door,
+    }
+    if base.run:
+        inputs["model"] = base.run
+    about = {"base": identity, "data": dict(inputs), "counts": data.counts(), **_origin(session, inputs)}
+    if bench:
+        about["reward"] = bench.instrument.name
+    plan = plugin.plan(data, config, Job(model=str(base.folder), seed=session.options.seed))
+    if session.options.dry_run:
+        return TrainResult(
+            run=Run(id="", verb="train", config=resolved), trainer=settings.trainer, plan=plan, metrics=None,
+            checkpoint=None,
+        )  # fmt: skip
+    with session.begin("train", resolved, inputs) as run:
+        assert isinstance(run, RunWriter)  # a dry run has returned
+        folder = run.folder
+        if run.run.status == "done":
+            metrics = _remembered(session, run.run)
+            _copy(folder, settings)
+            return TrainResult(
+                run=run.run, trainer=settings.trainer, plan=plan, metrics=metrics, checkpoint=folder / CHECKPOINT,
+                resumed=True,
+            )  # fmt: skip
+        metrics = await _in_thread(session, plugin, data, config, run, plan, bench, str(base.folder), about)
+        (folder / CHECKPOINT / "README.md").write_text(
+            checkpoint_card(settings.trainer, run.run.id, about, as_settings(config), plan, metrics), encoding="utf-8"
+        )
+        shutil.rmtree(folder / STEPS, ignore_errors=True)
+        counts = {"total": plan.rows, "rows": metrics.rows, "steps": metrics.steps, "tokens": metrics.tokens}
+        run.finish("done", counts, session.usage())
+    _copy(folder, settings)
+    return TrainResult(
+        run=run.run, trainer=settings.trainer, plan=plan, metrics=metrics, checkpoint=folder / CHECKPOINT
+    )
+
+
+def _judge(session: Session, settings: Settings, plugin: ModuleType) -> Bench | None:
+    """The judge that rewards; raises UserError where the trainer needs one and there is none, or the other way round."""
+    needs = getattr(plugin, "NEEDS_REWARD", False)
+    if not needs:
+        if settings.reward:
+            raise UserError(f"the trainer '{settings.trainer}' learns from data alone and takes no reward")
+        return None
+    if not settings.reward:
+        raise UserError(
+            f"the trainer '{settings.trainer}' needs a reward: --reward-judge gold in the sandbox, or "
+            "--reward-judge reward_model --reward-model run:REF"
+        )
+    _, bench = open_judge(session, settings.reward)
+    if bench.instrument.arity != 1:
+        raise UserError(
+            f"a reward is a grade of one answer, and the judge '{bench.instrument.name}' takes several; use grade, "
+            "reward_model, rubric or a verifier"
+        )
+    return bench
+
+
+async def _in_thread(
+    session: Session,
+    plugin: ModuleType,
+    data: Data,
+    config: Any,
+    run: RunWriter,
+    plan: Plan,
+    bench: Bench | None,
+    model: str,
+    about: Mapping[str, Any],
+) -> Metrics:
+    """Train in a thread, so that judges can answer meanwhile and Ctrl-C saves; raises Interrupted where it did."""
+    stop = threading.Event()
+    line = TrainingProgress("train", Tally(total=plan.steps), quiet=session.options.quiet)
+
+    def log(row: Mapping[str, Any]) -> None:
+        run.metric(row)
+        run.heartbeat({"total": plan.rows, "steps": int(row["step"]), "tokens": int(row["tokens"])}, session.usage())
+        line.show(row)
+
+    job = Job(
+        model=model,
+        seed=session.options.seed,
+        log=log,
+        record=run.append,
+        say=session.say,
+        stopping=stop.is_set,
+        reward=_reward(bench, asyncio.get_running_loop()) if bench else None,
+        gold=_gold(data),
+        about=about,
+        quiet=session.options.quiet,
+    )
+    work = asyncio.ensure_future(asyncio.to_thread(plugin.train, data, run.folder, config, job))
+    try:
+        metrics: Metrics = await asyncio.shield(work)
+    except asyncio.CancelledError:
+        stop.set()
+        session.say("stopping after this step; the state is being saved")
+        metrics = await work
+    finally:
+        line.close()
+    if metrics.stopped:
+        raise Interrupted(f"stopped at step {metrics.steps:,} of {plan.steps:,}; what is done is saved")
+    return metrics
+
+
+def _reward(bench: Bench, loop: asyncio.AbstractEventLoop) -> Reward:
+    """The judge as a function of prompts and completions; where it cannot grade an answer, training ends."""
+
+    async def one(prompt: Prompt, completion: Completion) -> float:
+        judgment = await put(prompt, Call((completion,), (0,), 0), bench.instrument)
+        if judgment.error is not None:
+            raise UserError(f"the judge {bench.instrument.name} could not grade an answer: {judgment.error}")
+        return judgment.scores[0]
+
+    async def every(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
+        return list(await asyncio.gather(*(one(p, c) for p, c in zip(prompts, completions, strict=True))))
+
+    def reward(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
+        return asyncio.run_coroutine_threadsafe(every(prompts, completions), loop).result()
+
+    return reward
+
+
+def _gold(data: Data) -> Reward | None:
+    """The sandbox's true reward, where the prompts come from there."""
+    prompts = (*data.prompts, *data.heldout)
+    if not prompts or not all(prompt.source.startswith("sandbox") for prompt in prompts):
+        return None
+    from rlhf_eval.sandbox.gold import reward
+
+    return lambda asked, answers: [reward(p, c.text).reward for p, c in zip(asked, answers, strict=True)]
+
+
+def _origin(session: Session, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The runs behind the data, each with its verb and what it was told: the lineage that the card tells."""
+    if "data" not in inputs:
+        return {}
+    known = {run.id: run for run in session.store.runs()}
+    line = [known[identity] for identity in session.lineage(known[inputs["data"]])]
+    judges = sorted({str(run.config["judge"]) for run in line if run.verb == "judge" and "judge" in run.config})
+    return {"runs": [run.id for run in line], "judges": judges}
+
+
+def _remembered(session: Session, run: Run) -> Metrics:
+    """What a finished run came to, from what it stored."""
+    rows = session.store.metrics(run.id)
+    final: dict[str, float] = {}
+    for row in rows:
+        prefix = "" if row["split"] == "train" else "eval_"
+        final |= {f"{prefix}{k}": v for k, v in row.items() if k not in ("step", "split", "seconds", "tokens")}
+    return Metrics(
+        steps=run.counts.get("steps", 0),
+        rows=run.counts.get("rows", 0),
+        tokens=run.counts.get("tokens", 0),
+        seconds=max((row["seconds"] for row in rows), default=0.0),
+        final=final,
+    )
+
+
+def _copy(folder: Path, settings: Settings) -> None:
+    if settings.out:
+        shutil.copytree(folder / CHECKPOINT, settings.out, dirs_exist_ok=True)

@@ -1,0 +1,417 @@
+"""The engine of the offline trainers: ``transformers.Trainer`` with averages that do not depend on how a batch is split.
+
+SFT, reward models and DPO differ in their examples and in their loss; everything else is here. A loss is a sum over items
+(tokens for SFT, pairs for DPO) divided by the items of the whole optimizer step, over all micro-batches and processes, so
+that 1 x 8 and 8 x 1 take the same step. Schedules, mixed precision, FSDP, DeepSpeed and resuming are the Trainer's own.
+
+    engine = Engine(model=model, objective=objective, examples=examples, layout=layout, tokens=tokens,
+                    settings=config, job=job, out=out)
+    metrics = engine.run()
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from rlhf_eval.errors import UserError
+from rlhf_eval.models.checkpoints import need, open_checkpoint, quiet
+from rlhf_eval.stages.training import Job, Metrics, Plan
+from trainers.batch import Layout, collate
+from trainers.data import Example, Limit, Tokenized
+
+SMALL = 10_000_000
+"""Weights up to which a CPU is quickest with one thread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What every offline trainer can be told."""
+
+    learning_rate: float = 1e-5
+    """Peak learning rate."""
+    epochs: float = 1.0
+    """Passes over the data."""
+    batch_size: int = 32
+    """Examples an optimizer step, over all devices."""
+    micro_batch: int = 0
+    """Examples that pass a device at once; 0 takes as many as the batch holds."""
+    max_length: int = 1024
+    """Most tokens of a prompt with its answer."""
+    too_long: Literal["cut", "refuse"] = "cut"
+    """cut takes tokens from the left of the prompt; refuse names the first row that is too long."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's second moment; .95 follows a short training faster."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    pack: int = 0
+    """Fill rows with several examples up to so many tokens; 0 gives each its own row. Changes no number."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the arithmetic; weights, heads and losses stay in float32. auto takes bfloat16 on a GPU."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, a third more time."""
+    lora_rank: int = 0
+    """Train a low-rank adapter of this rank instead of all weights; 0 trains all. It is merged when saved."""
+    lora_alpha: float = 0.0
+    """Scale of the adapter; 0 takes twice the rank."""
+    threads: int = 0
+    """CPU threads of torch; 0 takes one for models under 10 million weights, else torch's own number."""
+    log_every: int = 10
+    """Steps between two rows of metrics."""
+    eval_share: float = 0.0
+    """Share of the examples held out and measured at every ``eval_every`` steps."""
+    eval_every: int = 0
+    """Steps between two measurements on what is held out; 0 measures at the end of each epoch."""
+    save_every: int = 500
+    """Steps between two states to resume from."""
+
+    def __post_init__(self) -> None:
+        positive = ("learning_rate", "epochs", "batch_size", "max_length", "log_every", "save_every")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be over 0")
+        if min(self.micro_batch, self.pack, self.lora_rank, self.eval_every, self.threads) < 0:
+            raise ValueError("micro_batch, pack, lora_rank, eval_every and threads must be at least 0")
+        if not 0 <= self.warmup < 1 or not 0 <= self.eval_share < 1:
+            raise ValueError("warmup and eval_share are shares in [0, 1)")
+
+    @property
+    def limit(self) -> Limit:
+        """What happens to long rows."""
+        return Limit(max_length=self.max_length, too_long=self.too_long)
+
+
+class Terms(NamedTuple):
+    """What an objective makes of a batch."""
+
+    loss: Tensor
+    """Sum over the items, a float32 scalar."""
+    stats: Mapping[str, Tensor] = {}
+    """Further scalars by name, each a tensor of values whose mean is logged."""
+
+
+Objective = Callable[[nn.Module, Mapping[str, Tensor]], Terms]
+"""``(model, batch) -> Terms``; the batch is what ``collate`` and the trainer's own collator made."""
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums and counts by name, over the micro-batches since the last row of metrics."""
+
+    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, stats: Mapping[str, Tensor]) -> None:
+        """Add the values of each statistic."""
+        for name, values in stats.items():
+            self.sums[name] += float(values.detach().double().sum())
+            self.counts[name] += values.numel()
+
+    def means(self, accelerator: Any) -> dict[str, float]:
+        """The means over all processes; starts anew."""
+        names = sorted(self.sums)
+        table = torch.tensor([[self.sums[n], self.counts[n]] for n in names], dtype=torch.float64)
+        if names and accelerator.num_processes > 1:
+            table = accelerator.reduce(table.to(accelerator.device, torch.float32), "sum").cpu().double()
+        self.sums.clear()
+        self.counts.clear()
+        return {name: float(total / count) for name, (total, count) in zip(names, table, strict=True)}
+
+
+class Engine(transformers.Trainer):  # type: ignore[misc]
+    """Trains ``model`` by ``objective`` on examples, and leaves a checkpoint, metrics and a state to resume from."""
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        objective: Objective,
+        examples: Sequence[Example],
+        tokens: Tokenized,
+        settings: Settings,
+        job: Job,
+        out: Path,
+        layout: Layout,
+        items: Callable[[Mapping[str, Tensor]], Tensor],
+        heldout: Sequence[Example] = (),
+    ) -> None:
+        self.objective, self.job, self.settings, self.out, self.items = objective, job, settings, out, items
+        self.sums = Sums()
+        self.started = time.monotonic()
+        self.final: dict[str, float] = {}
+        self.stop = False
+
+        def collator(batch: Sequence[Example]) -> dict[str, Tensor]:
+            return collate(batch, layout, pad=tokens.pad)
+
+        with quiet():
+            super().__init__(
+                model=model,
+                args=arguments(settings, job, out, len(examples), evaluates=bool(heldout)),
+                data_collator=collator,
+                train_dataset=list(examples),
+                eval_dataset=list(heldout) or None,
+                callbacks=[_Stop(self)],
+            )
+        self.remove_callback(transformers.trainer_callback.ProgressCallback)
+        self.remove_callback(transformers.trainer_callback.PrinterCallback)
+        self.tokens = tokens
+        # The loss is divided by the items of the whole step here; the Trainer must not divide it again.
+        self.model_accepts_loss_kwargs = True
+        self.loss_is_scaled_for_ga = True
+
+    def run(self, notes: tuple[str, ...] = ()) -> Metrics:
+        """Train, from where an earlier process stopped if there is one, and save; raises UserError on a loss of NaN."""
+        state = transformers.trainer_utils.get_last_checkpoint(str(self.args.output_dir))
+        with quiet():
+            self.train(resume_from_checkpoint=state)
+        stopped = self.stop and self.state.global_step < self.state.max_steps
+        if not stopped:
+            with quiet():
+                self.save_final(self.out / "checkpoint")
+        return Metrics(
+            steps=self.state.global_step,
+            rows=len(self.train_dataset),
+            tokens=int(self.state.num_input_tokens_seen),
+            seconds=time.monotonic() - self.started,
+            final=self.final,
+            notes=notes,
+            stopped=stopped,
+        )
+
+    def save_final(self, folder: Path) -> None:
+        """The trained model as a standard checkpoint, adapters merged, with its tokenizer."""
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "merge_and_unload"):
+            model = model.merge_and_unload()
+            if self.is_world_process_zero():
+                model.save_pretrained(folder)
+        else:
+            self.save_model(str(folder))
+        if self.is_world_process_zero():
+            self.tokens.tokenizer.save_pretrained(folder)
+
+    # What the Trainer calls -------------------------------------------------------------------------------------------
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
+    ) -> tuple[list[Any], Tensor | None]:
+        """The micro-batches of one optimizer step, and how many items they hold over all processes."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        if not batches:
+            return [], None
+        counted = torch.stack([
+            sum((self.items(batch) for batch in batches), torch.tensor(0, device=device)).float(),
+            sum((batch["tokens"] for batch in batches), torch.tensor(0, device=device)).float(),
+            torch.tensor(float(self.job.stopping()), device=device),
+        ])  # fmt: skip
+        if self.accelerator.num_processes > 1:
+            counted = self.accelerator.reduce(counted, "sum")
+        self.state.num_input_tokens_seen += int(counted[1])
+        self.stop = self.stop or bool(counted[2] > 0)
+        return batches, counted[0]
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The objective's sum over the items of the step; raises UserError, naming the rows, where it is not finite."""
+        terms = self.objective(model, inputs)
+        if not torch.isfinite(terms.loss):
+            rows = ", ".join(inputs["id"][:8])
+            raise UserError(
+                f"the loss is {terms.loss.item()} at step {self.state.global_step + 1} (rows {rows}): look at these rows, "
+                "or lower learning_rate; the last good state is kept in steps/"
+            )
+        self.sums.add(terms.stats)
+        loss = terms.loss / num_items_in_batch * self.accelerator.num_processes
+        return (loss, {}) if return_outputs else loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Means of the objective's statistics over what is held out, logged as a row of split ``eval``."""
+        sums, total, items = Sums(), 0.0, 0.0
+        self.model.eval()
+        with torch.no_grad():
+            for batch in self.get_eval_dataloader():
+                terms = self.objective(self.model, self._prepare_inputs(batch))
+                sums.add(terms.stats)
+                total, items = total + float(terms.loss), items + float(self.items(batch))
+        self.model.train()
+        sums.sums["loss"], sums.counts["loss"] = total, items
+        found = sums.means(self.accelerator)
+        self._row("eval", found)
+        return {f"eval_{name}": value for name, value in found.items()}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """One row of metrics: the Trainer's scalars and the means of the objective's statistics."""
+        super().log(logs, start_time)
+        if "loss" in logs:
+            wanted = {name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "epoch") if name in logs}
+            self._row("train", {**wanted, **self.sums.means(self.accelerator)})
+
+    def _row(self, split: str, values: Mapping[str, float]) -> None:
+        if not self.is_world_process_zero():
+            return
+        prefix = "" if split == "train" else "eval_"
+        self.final.update({f"{prefix}{name}": float(value) for name, value in values.items()})
+        self.job.log({
+            "step": self.state.global_step,
+            "split": split,
+            "seconds": time.monotonic() - self.started,
+            "tokens": int(self.state.num_input_tokens_seen),
+            **{name: float(value) for name, value in values.items()},
+        })  # fmt: skip
+
+
+class _Stop(transformers.TrainerCallback):  # type: ignore[misc]
+    """Saves and ends the training at the end of a step once it is asked to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if self.engine.stop and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+def arguments(settings: Settings, job: Job, out: Path, rows: int, *, evaluates: bool) -> Any:
+    """The Trainer's own settings; raises UserError where the batch cannot be split over the devices."""
+    from accelerate import PartialState
+
+    world = PartialState().num_processes
+    micro, accumulate = split_batch(settings, world)
+    every = settings.eval_every
+    steps = steps_of(settings, rows)
+    return transformers.TrainingArguments(
+        output_dir=str(out / "steps"),
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=accumulate,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=math.ceil(settings.warmup * steps),
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=uses_bfloat16(settings),
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=settings.checkpointing,
+        logging_steps=settings.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy=("steps" if every else "epoch") if evaluates else "no",
+        eval_steps=every or None,
+        save_strategy="steps",
+        save_steps=settings.save_every,
+        save_total_limit=1,
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+        seed=job.seed,
+        data_seed=job.seed,
+        average_tokens_across_devices=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def split_batch(settings: Settings, world: int) -> tuple[int, int]:
+    """Examples a device and forward, and forwards a step; raises UserError where they do not make up the batch."""
+    each, rest = divmod(settings.batch_size, world)
+    if rest:
+        raise UserError(f"batch_size is {settings.batch_size}, which {world} processes cannot share evenly")
+    micro = min(settings.micro_batch or each, each)
+    if each % micro:
+        raise UserError(f"micro_batch is {micro}, which does not divide the {each} examples of a device and step")
+    return micro, each // micro
+
+
+def steps_of(settings: Settings, rows: int) -> int:
+    """Optimizer steps of the whole training."""
+    return max(1, math.ceil(math.ceil(rows / settings.batch_size) * settings.epochs))
+
+
+def uses_bfloat16(settings: Settings) -> bool:
+    """Whether the arithmetic is in bfloat16."""
+    return settings.precision == "bfloat16" or (settings.precision == "auto" and torch.cuda.is_available())
+
+
+def prepared(model: Any, settings: Settings) -> Any:
+    """The model with its adapter, if it is to have one, and torch's threads set."""
+    parameters = sum(p.numel() for p in model.parameters())
+    if settings.threads or (parameters < SMALL and not torch.cuda.is_available()):
+        torch.set_num_threads(settings.threads or 1)
+    if settings.checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if not settings.lora_rank:
+        return model
+    peft = need("peft", "lora_rank")
+    adapter = peft.LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha or 2 * settings.lora_rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(model, adapter)
+
+
+def held_out(examples: Sequence[Example], settings: Settings, seed: int) -> tuple[list[Example], list[Example]]:
+    """What is trained on, and what is held out: by prompt, so that no answer to a held-out prompt is trained on."""
+    if not settings.eval_share:
+        return list(examples), []
+    prompts = sorted({example.prompt for example in examples})
+    random.Random(seed).shuffle(prompts)
+    aside = set(prompts[: max(1, round(settings.eval_share * len(prompts)))])
+    kept = [example for example in examples if example.prompt not in aside]
+    if not kept:
+        raise UserError(f"eval_share is {settings.eval_share}, which leaves nothing to train on")
+    return kept, [example for example in examples if example.prompt in aside]
+
+
+def plan_of(
+    examples: Sequence[Example], model: str, settings: Settings, *, references: int = 0, notes: tuple[str, ...] = ()
+) -> Plan:
+    """Rows, tokens, steps and a memory estimate, from the examples and the config of ``model`` alone."""
+    config = open_checkpoint(model, scheme="hf").config
+    parameters = count_parameters(config)
+    micro, _ = split_batch(settings, 1)
+    longest = max(map(len, examples))
+    tokens = sum(len(e.prompt) * len(e.answers) + sum(map(len, e.answers)) for e in examples)
+    text = config.get_text_config()
+    width = text.hidden_size * text.num_hidden_layers
+    # About 34 bytes a token, layer and unit of width in half precision (Korthikanti et al., arXiv 2205.05198, without the
+    # quadratic part, which fused attention does not keep), twice that in float32; checkpointing keeps layer inputs only.
+    a_token = width * (2 if settings.checkpointing else 34) * (1 if uses_bfloat16(settings) else 2)
+    trained = 16 if not settings.lora_rank else 4
+    memory = parameters * (trained + 4 * references) + micro * longest * len(examples[0].answers) * a_token
+    return Plan(
+        rows=len(examples),
+        tokens=tokens,
+        steps=steps_of(settings, len(examples)),
+        memory=memory,
+        parameters=parameters,
+        notes=(*notes, f"the longest row has {longest:,} tokens"),
+    )
+
+
+def count_parameters(config: Any) -> int:
+    """Weights of the causal language model that a config describes, without making it."""
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    return sum(p.numel() for p in model.parameters())
