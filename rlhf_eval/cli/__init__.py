@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = build_parser().parse_args(arguments)
+    options.typed = typed = f"rlhf-eval {shlex.join(arguments)}"
     try:
         from rlhf_eval.cli import commands
 
@@ -28,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RlhfEvalError as error:
         print(f"rlhf-eval: {error}", file=sys.stderr)
         if isinstance(error, Interrupted | BudgetExceeded | TooManyFailures):
-            print(f"resume: rlhf-eval {shlex.join(arguments)}", file=sys.stderr)
+            print(f"resume: {typed}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"\nrlhf-eval: interrupted\nresume: rlhf-eval {shlex.join(arguments)}", file=sys.stderr)
+        print(f"\nrlhf-eval: interrupted\nresume: {typed}", file=sys.stderr)
         return Interrupted.exit_code
     except BrokenPipeError:
         # The reader of our output has gone (head, less): nothing is wrong, and nothing more can be said.

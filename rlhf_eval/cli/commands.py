@@ -25,7 +25,7 @@ from rlhf_eval.verbs.flow import generate, judge
 from rlhf_eval.verbs.leaderboard import leaderboard
 from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.pairs import pairs
-from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe
+from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe, with_sets
 from rlhf_eval.verbs.session import Cluster, Options, Session
 
 FLAGS: Mapping[str, tuple[str, ...]] = {
@@ -105,7 +105,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _run_tables(options: argparse.Namespace, tables: dict[str, dict[str, Any]]) -> int:
-    overlaid = apply_sets(tables, options.set)
+    overlaid = with_sets(tables, options.set)
 
     async def work(session: Session) -> None:
         async for step in run_recipe(session, overlaid):
@@ -291,6 +291,7 @@ def _session_options(options: argparse.Namespace) -> Options:
         prices=Path(options.prices) if options.prices else None,
         batch=options.batch,
         cluster=_cluster(options),
+        typed=getattr(options, "typed", ""),
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.errors import UserError
+from rlhf_eval.errors import BadRecord, UserError
 from rlhf_eval.interop.files import Row, hash_of, peek, read_rows
 from rlhf_eval.interop.loaded import FIRST, SECOND, TIE, Loaded
 from rlhf_eval.interop.training_rows import write_rows
@@ -31,21 +31,29 @@ def detect(path: Path) -> bool:
     return path.is_file() and {"completion_ids", "choice"} <= set(peek(path))
 
 
-def read(path: Path) -> Loaded:
-    """The labels of a file as judgments; raises UserError naming the row that is wrong."""
+def read(path: Path, *, lenient: bool = False) -> Loaded:
+    """The labels of a file as judgments.
+
+    Raises UserError naming the first row that is wrong; ``lenient`` leaves such rows out and names them in the warnings.
+    """
     problems: list[str] = []
     labels: dict[str, Judgment] = {}
     unanswered = again = 0
     for row in read_rows(path, problems, name=path.name):
-        if not row.label("choice"):
-            unanswered += 1
+        try:
+            if not row.label("choice"):
+                unanswered += 1
+                continue
+            judgment = _label(row)
+        except BadRecord as error:
+            problems.append(str(error))
             continue
-        judgment = _label(row)
         again += judgment.id in labels
         labels[judgment.id] = judgment
-    if problems:
+    if problems and not lenient:
         raise UserError(problems[0])
-    warnings = [f"{path.name}: {unanswered} rows have no choice yet"] if unanswered else []
+    warnings = problems
+    warnings += [f"{path.name}: {unanswered} rows have no choice yet"] if unanswered else []
     warnings += [f"{path.name}: {again} rows were labelled again by the same person; the last counts"] if again else []
     return Loaded(judgments=tuple(labels.values()), warnings=tuple(warnings), sources={path.name: hash_of(path)})
 

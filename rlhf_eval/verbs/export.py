@@ -57,7 +57,9 @@ def manifest_of(run: Run, source: Run, prompts: Iterable[str], judges: Iterable[
         "source": {"run": source.id, "verb": source.verb, "config": dict(source.config)},
         "prompts": fingerprint(sorted(prompts)),
         "judges": sorted(judges),
-        "versions": dict(run.versions),
+        "versions": {
+            name: v for name, v in run.versions.items() if name != "command"
+        },  # it tells paths of this machine
         "schema": run.schema,
     }
 

@@ -108,6 +108,8 @@ class Options:
     """Where replies are cached; None takes the store's own place."""
     batch: bool = False
     """Send requests through the providers' batch APIs, where there is one."""
+    typed: str = ""
+    """The command line, which a run keeps beside the versions: typed again, it resumes the run."""
 
 
 @dataclass(slots=True)
@@ -248,7 +250,7 @@ class Session:
             settings,
             inputs=dict(inputs),
             seed=self.options.seed,
-            versions=versions(),
+            versions=versions() | ({"command": self.options.typed} if self.options.typed else {}),
             fresh=self.options.fresh,
             reopen=self.options.retry_failed,
         )
