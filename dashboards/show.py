@@ -36,9 +36,13 @@ WATCH = 5
 """Seconds between two looks at whether the store has changed."""
 
 STYLE = """<style>
+[data-testid=stMainBlockContainer] {padding-top: 3.2rem; padding-bottom: 4rem;}
+[data-testid=stMain] [data-testid=stPageLink-NavLink] p {text-decoration: underline; text-underline-offset: 3px;}
 .re-card {border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem; height: 100%;}
 .re-card .label {font-size: .85rem;}
-.re-card .value {font-size: 1.7rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums;}
+.re-card .value {font-size: 1.7rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums;
+  overflow-wrap: anywhere;}
+.re-card .value.words {font-size: 1.05rem; line-height: 1.5;}
 .re-card .fine {font-size: .82rem; opacity: .85; font-variant-numeric: tabular-nums;}
 .re-card.grey .value {opacity: .65; font-weight: 400;}
 .re-text {white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit; font-size: .95rem; line-height: 1.5;
@@ -212,16 +216,22 @@ def estimate(
     """A number on a card: value, interval, n, judge and failures; grey with the reason where n is small."""
     value, _, interval = written(found).partition(" [")
     doubt = words.doubt(found.n)
-    fine = [f"95 % {interval.rstrip(']')}" if interval else "", words.about(found, judge=judge), doubt, note]
+    fine = [
+        f"95 %: {interval.rstrip(']').replace(', ', ' to ')}" if interval else "",
+        words.about(found, judge=judge),
+        doubt,
+        note,
+    ]
     card(label, value, [line for line in fine if line], grey=bool(doubt))
 
 
 def card(label: str, value: str, fine: Sequence[str] = (), *, grey: bool = False) -> None:
     """A value on a card with small print below it; everything is escaped."""
+    size = " words" if len(value) > 22 else ""
     lines = "".join(f'<div class="fine">{html.escape(line)}</div>' for line in fine)
     st.html(
         f'<div class="re-card{" grey" if grey else ""}"><div class="label">{html.escape(label)}</div>'
-        f'<div class="value">{html.escape(value)}</div>{lines}</div>'
+        f'<div class="value{size}">{html.escape(value)}</div>{lines}</div>'
     )
 
 

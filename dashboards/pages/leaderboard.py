@@ -1,13 +1,173 @@
-"""Leaderboard: Which checkpoint is best, and is that real?"""
+"""Leaderboard: which checkpoint is best, and is that real?"""
 
 from __future__ import annotations
 
-from dashboards import show
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from dashboards import charts, show, words
+from dashboards.data import results
+from rlhf_eval.benchmarks.boards import Board
+
+DRAWN = 40
+"""Models that the chart shows; the table has all."""
+TIED, BEHIND = "first, or not separable from it", "surely behind the first"
 
 
 def page() -> None:
     """Draw the page."""
     show.title("Leaderboard", "Which checkpoint is best, and is that real?")
+    places = st.columns([3, 2, 2, 2])
+    with places[3]:
+        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+    found = show.ask(results.met, run=run)
+    known = show.ask(results.prompt_categories)
+    with places[0]:
+        judge = show.choice("Judge", results.judges(found), "judge")
+    with places[1]:
+        baseline = show.choice("Baseline", results.baselines(found, judge), "baseline")
+    with places[2]:
+        mine = [s for s in found if s.judge == judge and baseline in (s.model, s.opponent)]
+        category = show.choice("Category", results.parts_of(known, mine), "category", every="all prompts")
+    board = results.board(found, judge, baseline, known.get(category))
+    _answer(board)
+    frame = _frame(board)
+    _chart(board, frame)
+    _table(board, frame)
+    _how(board, run=run, category=category)
+
+
+def _answer(board: Board) -> None:
+    """The daily question, answered before anything is clicked: the best, its lead, and who shares its place."""
+    first = board.rows[0]
+    name = str(first.settings["model"])
+    cards = st.columns(3)
+    with cards[0]:
+        show.estimate(first, label=f"{words.short(name, 40)} against {words.short(board.baseline, 40)}")
+    with cards[1]:
+        _lead(board)
+    with cards[2]:
+        _judge(board)
+
+
+def _lead(board: Board) -> None:
+    if len(board.rows) < 2:
+        show.card("Lead over the second", "-", ["there is only one model on this board"])
+        return
+    name, behind = words.short(str(board.rows[1].settings["model"]), 40), board.behind[1]
+    tied, others = sum(not b.separable for b in board.behind[1:]), len(board.rows) - 1
+    fine = [
+        f"{tied} of {others} cannot be told from first place" if tied else "first place is separable from all",
+        f"by luck alone the best of as many equal models would seem {100 * board.luck:.1f} points ahead",
+    ]
+    gap = behind.gap
+    if gap is None or behind.p_holm is None:
+        show.card(f"Lead over {name}", "-", ["the two share no prompt", *fine])
+        return
+    spread = f"95 %: {100 * gap.low:+.1f} to {100 * gap.high:+.1f}, paired"
+    count = f"n = {gap.n:,} prompts, p = {behind.p_holm:.2g} (Holm)"
+    few = words.doubt(gap.n)
+    show.card(
+        f"Lead over {name}",
+        f"{100 * gap.value:+.1f} points",
+        [spread, count, *([few] if few else []), *fine],
+        grey=bool(few),
+    )
+
+
+def _judge(board: Board) -> None:
+    show.card("Judge", board.judge, [show.ask(results.badge, board.judge)])
+    show.link("judge_quality", "Can this judge be believed?", judge=board.judge)
+
+
+def _frame(board: Board) -> pd.DataFrame:
+    rows = []
+    for place, (row, behind) in enumerate(zip(board.rows, board.behind, strict=True)):
+        about = row.settings
+        rows.append(
+            {
+                "name": str(about["model"]),
+                "value": row.value,
+                "low": row.low,
+                "high": row.high,
+                "n": row.n,
+                "group": BEHIND if behind.separable else TIED,
+                "won / tied / lost": f"{about['wins']} / {about['ties']} / {about['losses']}",
+                "failed": row.failed + int(about["unreadable"]),
+                "behind first": behind.gap.value if behind.gap else None,
+                "p (Holm)": behind.p_holm,
+                "note": words.doubt(row.n) or ("" if not place or behind.separable else "= first"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _chart(board: Board, frame: pd.DataFrame) -> None:
+    top = frame.head(DRAWN)
+    groups = [group for group in (TIED, BEHIND) if (top["group"] == group).any()]
+    first, last = frame.iloc[0], frame.iloc[-1]
+    alt = (
+        f"Win rates of {len(top)} models against {board.baseline} with 95 % intervals, best first: "
+        f"{first['name']} {first['value']:.1%}, last {last['name']} {last['value']:.1%}. The table below has all numbers."
+    )
+    drawing = charts.forest(
+        top, order=top["name"].tolist(), x=f"win rate against {words.short(board.baseline, 50)}", reference=0.5,
+        groups=groups,
+    )  # fmt: skip
+    st.altair_chart(drawing, width="stretch", alt=alt, key="forest")
+    if len(frame) > DRAWN:
+        st.caption(f"The chart shows the first {DRAWN} of {len(frame)} models; the table has all.")
+
+
+def _table(board: Board, frame: pd.DataFrame) -> None:
+    """The chart's twin: every number, sortable; two chosen rows lead to Compare."""
+    names = {"name": "model", "value": "win rate", "low": "from", "high": "to"}
+    shown = frame.drop(columns=["group"]).rename(columns=names)
+    shares = ["win rate", "from", "to", "behind first"]
+    shown[shares] = 100 * shown[shares].astype(float)
+    percent, points = (st.column_config.NumberColumn(format=form) for form in ("%.1f %%", "%.1f points"))
+    chosen = st.dataframe(
+        shown, hide_index=True, placeholder="-", key="board", on_select="rerun", selection_mode="multi-row",
+        alt=f"Win rates against {board.baseline}, judge {board.judge}",
+        column_config={
+            "model": st.column_config.TextColumn(pinned=True), "win rate": percent, "from": percent, "to": percent,
+            "behind first": points,
+            "p (Holm)": st.column_config.NumberColumn(format="%.2g"),
+        },
+    )  # fmt: skip
+    _next(board, [str(shown.iloc[row]["model"]) for row in chosen["selection"]["rows"]])
+
+
+def _next(board: Board, chosen: Sequence[str]) -> None:
+    """Where to go from here: the chosen rows, or else the first two."""
+    names = [str(row.settings["model"]) for row in board.rows]
+    a = chosen[0] if chosen else names[0]
+    b = chosen[1] if len(chosen) > 1 else next((n for n in names if n != a), board.baseline)
+    left, right = st.columns(2)
+    with left:
+        show.link("compare", f"Compare {words.short(a, 32)} with {words.short(b, 32)}", judge=board.judge, a=a, b=b)
+    with right:
+        show.link(
+            "examples", f"Read where {words.short(a, 32)} lost to {words.short(board.baseline, 32)}",
+            judge=board.judge, a=a, b=board.baseline, outcome="lost",
+        )  # fmt: skip
+    if len(chosen) < 2:
+        st.caption("Select two rows of the table to compare other models.")
+
+
+def _how(board: Board, *, run: str, category: str) -> None:
+    parts = ["leaderboard", "--judge", board.judge, "--baseline", board.baseline]
+    parts += ["--run", run] if run else []
+    parts += ["--by", "category"] if category else []
+    show.how(
+        "One score a prompt: the mean share of the verdicts over both orders and all repeats. The interval is Wilson's, "
+        "with an effective n from the prompt-clustered standard error and a t quantile. Models are held against the first "
+        "by the *paired* difference over shared prompts, with Holm's correction; overlapping intervals are not used. "
+        "Failed and unreadable judgments are counted beside the number and never scored.",
+        show.command(*parts),
+    )
 
 
 if __name__ == "__main__":
