@@ -2,6 +2,7 @@
 # make test       the test suite
 # make lint       ruff, mypy, import contracts
 # make test-vllm  a real vLLM on CPU (its own environment, several GB)
+# make test-ray   a local Ray cluster of two workers
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TEST_FLAGS ?= -n 2
 
-.PHONY: demo test lint format clean test-vllm parity
+.PHONY: demo test lint format clean test-vllm test-ray parity
 
 demo: $(VENV)/.installed
 	$(BIN)/rlhf-eval demo
@@ -63,6 +64,10 @@ $(VLLM_ENV)/.installed: pyproject.toml
 
 test-vllm: $(VLLM_ENV)/.installed
 	VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(VLLM_ENV)/bin/python -m pytest -m vllm tests/vllm
+
+# A local Ray cluster of two workers: minutes, so it is no part of "make test".
+test-ray: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow tests/verbs/test_engine_ray.py
 
 # Re-derive what others have published from their own files: make parity DATA=path/to/checkouts
 parity: $(VENV)/.installed

@@ -1,0 +1,111 @@
+"""A local Ray cluster of two workers on CPU: the same tables as the local engine, also when a worker is killed.
+
+Slow: a cluster and its workers are a dozen processes, each of which imports for seconds before it does anything.
+
+    make test-ray
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_eval.records import TABLES, to_row
+from rlhf_eval.store.runs import Store
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'rlhf-eval[ray]'")
+pytestmark = pytest.mark.slow
+
+COMMAND = [sys.executable, "-m", "rlhf_eval"]
+RAY = ["--engine", "ray", "--workers", "2"]
+PATIENCE = 240.0
+MOCK = """\
+load: {source: jsonl, path: prompts.jsonl}
+generate: {model: "mock:writer?latency=%s&fail=0.05", n: 2}
+judge: {judge_model: "mock:judge?latency=%s", orders: one}
+pairs: {rule: best_worst}
+"""
+SANDBOX = """\
+load: {source: sandbox}
+generate: {model: "sandbox:policy", n: 2}
+judge: {judge: gold}
+"""
+PROMPTS = 120
+
+
+def start(home: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*COMMAND, *words], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    return out + err
+
+
+def home_of(tmp_path: Path, recipe: str) -> Path:
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "Question {k}?"}}\n' for k in range(PROMPTS)))
+    (tmp_path / "line.yaml").write_text(recipe)
+    return tmp_path
+
+
+def contents(path: Path) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, dict[str, int]]]]:
+    """Records by table and id without what they cost, and the runs with their accounts."""
+    store = Store(path)
+    rows = {table: [to_row(record) for record in store.records(kind)] for table, kind in TABLES.items()}
+    held = {name: {row["id"]: {**row, "usage": None} for row in found if "id" in row} for name, found in rows.items()}
+    assert store.problems == []
+    assert not list(path.rglob("log/*.jsonl"))
+    assert not list(path.rglob("*.tmp"))
+    return held, [(run.verb, run.status, dict(run.counts)) for run in store.runs()]
+
+
+def writers(store: Path, verb: str) -> set[int]:
+    """The processes that have written into the runs of a verb, by the names of their files."""
+    names = [path.name for path in store.glob(f"runs/*-{verb}-*/*/*-*p*r*.*")]
+    return {int(found.group(1)) for found in (re.search(r"p(\d+)r[0-9a-f]{6}-", name) for name in names) if found}
+
+
+def test_two_workers_make_the_tables_of_one_process(tmp_path: Path) -> None:
+    home = home_of(tmp_path, SANDBOX)
+    finish(start(home, "run", "line.yaml", "--limit", "40", "--store", "local"))
+    shown = finish(start(home, "run", "line.yaml", "--limit", "40", "--store", "spread", *RAY))
+    assert "ray: 8 of 8 parts done by 2 workers" in shown
+    assert contents(home / "spread") == contents(home / "local")
+    assert len(writers(home / "spread", "generate")) == 2
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
+    home = home_of(tmp_path, MOCK % (0.25, 0.25))
+    finish(start(home, "run", "line.yaml", "--store", "local"))
+    process = start(home, "run", "line.yaml", "--store", "spread", "--concurrency", "4", *RAY)
+    deadline = time.monotonic() + PATIENCE
+    while len(writers(home / "spread", "judge")) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    victim = min(writers(home / "spread", "judge"))
+    os.kill(victim, signal.SIGKILL)
+    finish(process)
+    assert contents(home / "spread") == contents(home / "local")
+    assert len(writers(home / "spread", "judge")) == 3
+
+
+def test_a_workers_mistake_is_the_commands(tmp_path: Path) -> None:
+    home = home_of(tmp_path, "load: {source: jsonl, path: prompts.jsonl}\ngenerate: {model: 'mock:wrriter'}\n")
+    process = start(home, "run", "line.yaml", *RAY)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert "there is no mock 'wrriter'. Did you mean 'writer'?" in err
+    assert "Traceback" not in err
