@@ -71,6 +71,8 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
     "preset": {"published": "judges.presets"},
     "trainer": {
         "sft": "trainers.sft",
+        "reward_model": "trainers.reward_model",
+        "dpo": "trainers.dpo",
     },
     "benchmark": {
         "winrate": "rlhf_eval.benchmarks.winrate",

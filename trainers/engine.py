@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import transformers
+from accelerate import PartialState
 from torch import Tensor, nn
 
 from rlhf_eval.errors import UserError
@@ -292,9 +293,7 @@ class _Stop(transformers.TrainerCallback):  # type: ignore[misc]
 
 def arguments(settings: Settings, job: Job, out: Path, rows: int, *, evaluates: bool) -> Any:
     """The Trainer's own settings; raises UserError where the batch cannot be split over the devices."""
-    from accelerate import PartialState
-
-    world = PartialState().num_processes
+    world = PartialState(cpu=not torch.cuda.is_available()).num_processes
     micro, accumulate = split_batch(settings, world)
     every = settings.eval_every
     steps = steps_of(settings, rows)
@@ -347,12 +346,23 @@ def steps_of(settings: Settings, rows: int) -> int:
     return max(1, math.ceil(math.ceil(rows / settings.batch_size) * settings.epochs))
 
 
+def place(model: Any) -> Any:
+    """The model on the device of this process."""
+    return model.to(PartialState(cpu=not torch.cuda.is_available()).device)
+
+
+def autocast(settings: Settings) -> Any:
+    """The arithmetic of ``settings``, for forwards outside the Trainer."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=uses_bfloat16(settings))
+
+
 def uses_bfloat16(settings: Settings) -> bool:
     """Whether the arithmetic is in bfloat16."""
     return settings.precision == "bfloat16" or (settings.precision == "auto" and torch.cuda.is_available())
 
 
-def prepared(model: Any, settings: Settings) -> Any:
+def prepared(model: Any, settings: Settings, task: Literal["CAUSAL_LM", "SEQ_CLS"] = "CAUSAL_LM") -> Any:
     """The model with its adapter, if it is to have one, and torch's threads set."""
     parameters = sum(p.numel() for p in model.parameters())
     if settings.threads or (parameters < SMALL and not torch.cuda.is_available()):
@@ -366,7 +376,7 @@ def prepared(model: Any, settings: Settings) -> Any:
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha or 2 * settings.lora_rank,
         target_modules="all-linear",
-        task_type="CAUSAL_LM",
+        task_type=task,
     )
     return peft.get_peft_model(model, adapter)
 
