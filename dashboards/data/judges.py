@@ -132,11 +132,16 @@ def overview(store: Store) -> list[Row]:
     ]
 
 
+def card_of(store: Store, judge: str) -> JudgeCard | None:
+    """The newest card of a judge; None where it was never audited."""
+    return _cards(store).get(judge, ("", None))[1]
+
+
 def quality(store: Store, judge: str, *, most: int = MOST) -> Quality:
     """Card, findings and charts of one judge, from at most ``most`` of its prompts."""
     evidence, _, (read, of) = gathered(store, judge, most=most)
     stored = {finding.name: finding for finding in audit(evidence)}
-    _, card = _cards(store).get(judge, ("", None))
+    card = card_of(store, judge)
     return Quality(
         judge=judge,
         answers=_answers(card, stored),
