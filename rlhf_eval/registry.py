@@ -73,6 +73,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "sft": "trainers.sft",
         "reward_model": "trainers.reward_model",
         "dpo": "trainers.dpo",
+        "ppo": "trainers.ppo",
     },
     "benchmark": {
         "winrate": "rlhf_eval.benchmarks.winrate",

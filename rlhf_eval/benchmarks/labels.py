@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence
-from rlhf_eval.records import Judgment, Prompt
+from rlhf_eval.records import Completion, Judgment, Prompt
 from rlhf_eval.stats.arrays import Bools, Floats
 
 
@@ -35,6 +35,7 @@ class Item:
     """A prompt with right and wrong answers, and what one judge said about them."""
 
     prompt: Prompt
+    answers: tuple[Completion, ...]
     right: Bools
     """Which answers are right, shape (answers,)."""
     votes: tuple[Vote, ...]
@@ -48,10 +49,12 @@ class Item:
 
 
 def items(evidence: Evidence, judge: str) -> list[Item]:
-    """Every labelled item that the judge was asked about, with its votes."""
+    """Every labelled item of two answers or more that the judge was asked about, with its votes."""
     grades, verdicts, listed = _grades(evidence, judge), _verdicts(evidence, judge), set(evidence.labels)
     found = []
     for ids, label in evidence.labels.items():
+        if len(ids) < 2:
+            continue
         # Another item may hold the same answers the other way round: its verdicts are not this one's.
         asked = [
             j for j in verdicts.get(frozenset(ids), []) if j.completion_ids == ids or j.completion_ids not in listed
@@ -61,9 +64,10 @@ def items(evidence: Evidence, judge: str) -> list[Item]:
         if graded and any(identity in grades for identity in ids):
             votes = (_graded(ids, grades),)
         if votes:
-            prompt = evidence.prompts[evidence.completions[ids[0]].prompt_id]
-            right = np.array(label) == max(label) if max(label) > min(label) else np.zeros(len(label), dtype=bool)
-            found.append(Item(prompt=prompt, right=np.asarray(right, dtype=np.bool_), votes=votes, graded=graded))
+            answers = tuple(evidence.completions[identity] for identity in ids)
+            prompt = evidence.prompts[answers[0].prompt_id]
+            right = np.array(label) == max(label) if max(label) > min(label) else np.zeros(len(label), dtype=np.bool_)
+            found.append(Item(prompt=prompt, answers=answers, right=right, votes=votes, graded=graded))
     return found
 
 

@@ -9,18 +9,17 @@ in which math counts as much as code. An exact tie is wrong for a reward model a
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
 from rlhf_eval.benchmarks.labels import Item, items, pair_credit
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.intervals import Interval, wilson
+from rlhf_eval.stats.reward_models import macro_average
 
 SHAPE: Shape = "labels"
 FORMAT = "reward_bench"
@@ -83,13 +82,13 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
         subsets = _subsets(labelled, config.level)
         about = {"judge": judge, "unreadable": sum(not item.read for item in labelled)}
         found += [estimate(f"accuracy: {name}", interval, settings=about) for name, interval in subsets.items()]
-        found += [estimate(name, made, settings=about) for name, made in sections(subsets, config.level).items()]
+        found += [estimate(name, made, settings=about) for name, made in sections(subsets).items()]
     if not found:
         raise nothing_to_score("reward_bench", "judgment on a labelled pair")
     return found
 
 
-def sections(subsets: Mapping[str, Interval], level: float = 0.95) -> dict[str, Interval]:
+def sections(subsets: Mapping[str, Interval]) -> dict[str, Interval]:
     """Sections that have at least one subset, and ``overall``, from subsets by name (case does not matter)."""
     known = {name.lower(): interval for name, interval in subsets.items()}
     made: dict[str, Interval] = {}
@@ -97,34 +96,15 @@ def sections(subsets: Mapping[str, Interval], level: float = 0.95) -> dict[str, 
         here = {name: float(size) for name, size in sizes.items() if name in known}
         if here:
             absent = sorted(set(sizes) - set(here))
-            made[section] = weighted([known[n] for n in here], list(here.values()), level, absent)
+            made[section] = macro_average([known[n] for n in here], list(here.values()), note=_without(absent))
     prior = [known[name] for name in PRIOR if name in known]
     if prior:
-        made["Prior Sets"] = weighted(prior, [1.0] * len(prior), level, [])
+        made["Prior Sets"] = macro_average(prior)
     if made:
         gone = [name for name in WEIGHTS if name not in made and name != "Prior Sets"]
-        made["overall"] = weighted(list(made.values()), [float(WEIGHTS[name]) for name in made], level, gone)
+        weights = [float(WEIGHTS[name]) for name in made]
+        made["overall"] = macro_average(list(made.values()), weights, note=_without(gone))
     return made
-
-
-def weighted(parts: list[Interval], sizes: list[float], level: float, absent: list[str]) -> Interval:
-    """Mean of independent parts by weight; its SE adds theirs."""
-    w = np.array(sizes) / sum(sizes)
-    value = float(w @ [part.value for part in parts])
-    se = math.sqrt(float(w**2 @ np.array([part.se for part in parts]) ** 2))
-    n = sum(part.n for part in parts)
-    half = float(special.ndtri((1 + level) / 2)) * se
-    return Interval(
-        value=value,
-        low=max(0.0, value - half),
-        high=min(1.0, value + half),
-        se=se,
-        n=n,
-        n_eff=n,
-        level=level,
-        method="weighted mean of subsets, normal",
-        note=f"without {', '.join(absent)}" if absent else "",
-    )
 
 
 def credit(item: Item) -> float:
@@ -133,6 +113,10 @@ def credit(item: Item) -> float:
     if not votes:
         return 0.0 if item.graded else 0.5
     return float(np.mean([pair_credit(vote.scores, item.right, tie=0.0 if item.graded else 0.5) for vote in votes]))
+
+
+def _without(absent: Sequence[str]) -> str:
+    return f"without {', '.join(absent)}" if absent else ""
 
 
 def _subsets(labelled: list[Item], level: float) -> dict[str, Interval]:

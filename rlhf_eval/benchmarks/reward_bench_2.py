@@ -87,7 +87,7 @@ def _of_judge(judge: str, labelled: Sequence[Item], config: Config) -> list[Esti
     note = {"without": ", ".join(absent)} if absent else {}
     return [
         *found,
-        estimate("overall", macro_average(list(made.values()), level=config.level), settings={**about, **note}),
+        estimate("overall", macro_average(list(made.values())), settings={**about, **note}),
     ]
 
 

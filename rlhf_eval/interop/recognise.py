@@ -20,6 +20,8 @@ FORMATS = (
     "autoj",
     "wildbench",
     "ultrafeedback",
+    "rm_bench",
+    "ppe",
     "reward_bench",
     "gsm8k",
     "ifeval",

@@ -1,4 +1,4 @@
-"""How varied a set of answers is: distinct-n, its length-corrected form, self-BLEU, the Vendi score.
+"""How varied a set of answers is: distinct-n, its length-corrected form, self-BLEU, the Vendi score, mean cosine.
 
 Distinct-n falls with length alone (.30 at 50 tokens, .16 at 200, for one and the same generator) and the Vendi score
 grows with the number of answers: compare at equal token budgets and equal counts. Answers are sequences of tokens;
@@ -125,6 +125,18 @@ def vendi_score_of_embeddings(embeddings: ArrayLike) -> float:
     unit = x / norms
     gram: Floats = unit @ unit.T if len(x) <= x.shape[1] else unit.T @ unit
     return _effective_number(np.linalg.eigvalsh(gram / len(x)))
+
+
+def mean_cosine(embeddings: ArrayLike) -> float:
+    """Mean cosine between the pairs of ``embeddings`` (answers, dimensions): 1 for equal answers, low for varied ones.
+
+    Raises UserError below two answers, or where an embedding is all zeros.
+    """
+    x = np.asarray(embeddings, dtype=np.float64)
+    if x.ndim != 2 or len(x) < 2 or (np.linalg.norm(x, axis=1) == 0).any():
+        raise UserError("mean cosine needs at least two embeddings, none of them all zeros")
+    total = (x / np.linalg.norm(x, axis=1, keepdims=True)).sum(axis=0)
+    return float((total @ total - len(x)) / (len(x) * (len(x) - 1)))
 
 
 def ngram_similarity(answers: Sequence[Tokens], *, n: int = 1) -> Floats:

@@ -37,27 +37,31 @@ def best_of_k_credit(scores: ArrayLike) -> Floats:
     return np.where(best[:, 0], 1 / best.sum(axis=1), 0.0)
 
 
-def macro_average(subsets: Sequence[Interval], *, level: float = 0.95) -> Interval:
-    """Unweighted mean of subset means; ``SE = sqrt(sum SE_s^2)/S``, t with Welch-Satterthwaite's degrees of freedom."""
-    if not subsets:
-        raise UserError("a macro average needs at least one subset")
-    mean = float(np.mean([s.value for s in subsets]))
-    variances = np.array([s.se for s in subsets]) ** 2
-    se = math.sqrt(float(variances.sum())) / len(subsets)
-    rest = float(sum(v**2 / max(s.n - 1, 1) for v, s in zip(variances, subsets, strict=True)))
-    df = float(variances.sum()) ** 2 / rest if rest else math.inf
-    half = float(special.stdtrit(df, (1 + level) / 2)) * se if math.isfinite(se) else math.inf
-    n = sum(s.n for s in subsets)
+def macro_average(subsets: Sequence[Interval], weights: Sequence[float] | None = None, *, note: str = "") -> Interval:
+    """Mean of subset means, weighted or not; ``SE^2 = sum w^2 SE_s^2``.
+
+    The interval is recovered from the subsets' own, ``mean - sqrt(sum w^2 (value_s - low_s)^2)`` and likewise above (MOVER;
+    Zou and Donner 2008): a subset that was answered without a mistake has no SE, but its Wilson interval knows that it
+    might have been. Raises UserError without a subset, or where their levels differ.
+    """
+    levels = {subset.level for subset in subsets}
+    if len(levels) != 1:
+        raise UserError("a macro average needs at least one subset, and all at one level")
+    w = np.asarray(weights if weights is not None else np.ones(len(subsets)), dtype=np.float64)
+    w = w / w.sum()
+    value, low, high, se = (np.array([getattr(s, name) for s in subsets]) for name in ("value", "low", "high", "se"))
+    mean, n = float(w @ value), sum(s.n for s in subsets)
+    notes = dict.fromkeys(text for text in (note, *(s.note for s in subsets)) if text)
     return Interval(
         value=mean,
-        low=mean - half,
-        high=mean + half,
-        se=se,
+        low=mean - math.sqrt(float(w**2 @ (value - low) ** 2)),
+        high=mean + math.sqrt(float(w**2 @ (high - value) ** 2)),
+        se=math.sqrt(float(w**2 @ se**2)),
         n=n,
         n_eff=n,
-        level=level,
-        method="macro average, t",
-        note="; ".join(dict.fromkeys(s.note for s in subsets if s.note)),
+        level=levels.pop(),
+        method="macro average, MOVER" if weights is None else "weighted mean of subsets, MOVER",
+        note="; ".join(notes),
     )
 
 

@@ -22,7 +22,7 @@ class Labelled:
     prompts: list[Prompt]
     completions: dict[str, Completion]
     labels: list[Judgment]
-    """One verdict of the judge ``gold`` for each item."""
+    """One verdict of the judge ``gold`` for each item, and for each answer that has a label of its own."""
 
     def answers(self) -> dict[str, list[Completion]]:
         """Prompt to the answers of its items."""
@@ -36,7 +36,7 @@ class Labelled:
 def labelled(session: Session, source: Run, judge: str) -> Labelled:
     """The items that ``judge`` labelled in a run, or its preference pairs; raises UserError where it has neither."""
     lineage = session.lineage(source)
-    given = [j for j in session.store.read(Judgment, run=lineage) if j.judge == judge and len(j.completion_ids) > 1]
+    given = [j for j in session.store.read(Judgment, run=lineage) if j.judge == judge]
     pairs = session.store.read(PreferencePair, run=lineage) if judge == GOLD and not given else []
     labels = [_as_gold(j.prompt_id, j.completion_ids, j.scores) for j in given if j.scores]
     labels += [_as_gold(p.prompt_id, (p.chosen_id, p.rejected_id), (1.0, 0.0)) for p in pairs]
@@ -56,15 +56,16 @@ def labelled(session: Session, source: Run, judge: str) -> Labelled:
 def questions(found: Labelled, bench: Bench, seed: int) -> Callable[[Prompt, Sequence[Completion]], list[Call]]:
     """The plan of what is asked about each prompt's items; raises UserError where the judge cannot take any of them."""
     arity = bench.instrument.arity
-    if arity == 2 and all(len(label.completion_ids) > 2 for label in found.labels):
+    wanted = [label for label in found.labels if len(label.completion_ids) > 1]
+    if arity == 2 and not any(len(label.completion_ids) == 2 for label in wanted):
         raise UserError(
-            f"these items have more than two answers each, and '{bench.instrument.name}' compares two; "
+            f"none of these items has two answers, and '{bench.instrument.name}' compares two; "
             "use a judge that grades one answer or takes all"
         )
     items: dict[str, list[tuple[Completion, ...]]] = defaultdict(list)
-    for label in found.labels:
+    for label in wanted:
         items[label.prompt_id].append(tuple(found.completions[i] for i in label.completion_ids))
-    swapped = balanced_sides(items, seed)
+    swapped = balanced_sides((label.prompt_id for label in found.labels), seed)
 
     def plan(prompt: Prompt, completions: Sequence[Completion]) -> list[Call]:
         if arity == 1:

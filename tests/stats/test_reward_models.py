@@ -54,6 +54,27 @@ def test_macro_standard_error_of_reward_bench_2():
     assert ours.value == pytest.approx(0.75, abs=0.002)
     assert ours.se == pytest.approx(0.0120, abs=2e-4)
     assert ours.n == 1865
+    assert (ours.high - ours.low) / 2 == pytest.approx(1.96 * ours.se, rel=0.02)
+
+
+def test_a_macro_average_of_perfect_subsets_is_no_certainty():
+    ours = macro_average([wilson(np.ones(12)), wilson(np.ones(40))])
+    assert ours.value == 1
+    assert ours.se == 0
+    assert 0.8 < ours.low < 0.95
+    assert ours.high == 1
+
+
+@pytest.mark.parametrize("rates", [(0.75, 0.8, 0.7), (0.97, 0.9, 0.99)])
+def test_the_macro_average_covers(rates):
+    rng = np.random.default_rng(5)
+    sizes, weights = (30, 100, 60), (1.0, 2.0, 1.0)
+    truth = float(np.dot(rates, weights)) / sum(weights)
+    hits = []
+    for _ in range(1500):
+        found = macro_average([wilson(rng.random(n) < p) for n, p in zip(sizes, rates, strict=True)], weights)
+        hits.append(found.low <= truth <= found.high)
+    assert 0.935 <= np.mean(hits) <= 0.975
 
 
 @pytest.mark.parametrize(("pairwise", "of_four"), [(0.5, 0.25), (0.7, 0.470), (0.8, 0.611), (0.9, 0.782)])
