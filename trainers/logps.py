@@ -12,6 +12,7 @@ which hook it, see nothing unusual.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -63,7 +64,14 @@ class TokenLogps:
 
 def scoring_class(kind: type) -> type:
     """``kind``, a transformers ``...ForCausalLM``, with the scoring forward; it saves and loads under its old name."""
-    return type(kind.__name__, (TokenLogps, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+    # It keeps the signature of the model's own: decoding asks it whether position_ids must be given.
+    @functools.wraps(kind.forward)  # type: ignore[attr-defined]
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return TokenLogps.forward(self, *args, **kwargs)
+
+    own = {"__module__": kind.__module__, "__doc__": kind.__doc__, "forward": forward}
+    return type(kind.__name__, (TokenLogps, kind), own)
 
 
 def load_policy(path: str, *, dtype: Any = None, attention: str = "sdpa", dropout: bool = False) -> Any:
