@@ -66,7 +66,7 @@ def heat(frame: pd.DataFrame, *, order: Sequence[str]) -> alt.LayerChart:
         alt.Tooltip("n:Q", title="prompts", format=","),
         alt.Tooltip("expected:Q", title="Bradley-Terry expects", format=".1%"),
     ]
-    scale = alt.Scale(domain=[0, 0.5, 1], range=["#D55E00", "#F4F1EC", "#0072B2"])
+    scale = alt.Scale(domain=[0, 0.5, 1], range=["#D55E00", "#F4F1EC", "#0072B2"], interpolate="rgb")
     base = alt.Chart(frame).encode(x=across, y=rows, tooltip=tips)
     legend = alt.Legend(title="share won", format=".0%", gradientLength=160)
     tiles = base.mark_rect(stroke="#88888855").encode(color=alt.Color("value:Q", scale=scale, legend=legend))

@@ -202,9 +202,8 @@ def switch(label: str, options: Mapping[str, str], key: str, *, help: str | None
 
 def link(page: str, label: str, **query: str) -> None:
     """A link to ``pages/<page>.py`` with filters set."""
-    st.page_link(
-        f"pages/{page}.py", label=words.escaped(label), query_params={k: v for k, v in query.items() if v} or None
-    )
+    filters = {key: value for key, value in query.items() if value}
+    st.page_link(HOME / "pages" / f"{page}.py", label=words.escaped(label), query_params=filters or None)
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------

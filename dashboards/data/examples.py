@@ -77,6 +77,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.share)
 
+    def ids(self, row: int) -> tuple[str, str, str]:
+        """The prompt and the two answers of a row."""
+        prompt_id, x, y = (str(self.table.column(name)[row]) for name in ("prompt_id", "x", "y"))
+        return prompt_id, x, y
+
     @property
     def flipped(self) -> Bools:
         """Where the two orders name different winners."""
@@ -137,7 +142,7 @@ def pairs(store: Store, judge: str, *, run: str = "") -> Pairs:
         )
 
     def numbers(name: str) -> Floats:
-        return table.column(name).to_numpy().astype(np.float64)
+        return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
 
     return Pairs(
         judge=judge,
@@ -147,6 +152,15 @@ def pairs(store: Store, judge: str, *, run: str = "") -> Pairs:
         second=numbers("shown_second"),
         others=(numbers("others_least"), numbers("others_most")),
     )
+
+
+def models(store: Store, judge: str) -> list[str]:
+    """The models whose answers a judge compared."""
+    query = """
+        with met as (select distinct unnest(completion_ids) as id from judgments
+                     where judge = $1 and len(completion_ids) = 2)
+        select distinct model from completions join met using (id) where not starts_with(model, 'audit/') order by 1"""
+    return [str(name) for name in store.sql(query, [judge]).column(0).to_pylist()]
 
 
 def lengths(store: Store) -> tuple[pa.Array, Ints]:
@@ -215,7 +229,7 @@ def _gaps(found: Pairs, kept: Ints, straight: Bools, chars: tuple[pa.Array, Ints
 
     def of(column: str) -> Floats:
         place = pc.index_in(found.table.column(column).take(kept), value_set=ids).to_numpy()
-        return counts[place.astype(np.int64)].astype(np.float64)
+        return np.asarray(counts[place.astype(np.int64)], dtype=np.float64)
 
     x, y = of("x"), of("y")
     left, right = np.where(straight, x, y) + 1, np.where(straight, y, x) + 1
@@ -223,19 +237,32 @@ def _gaps(found: Pairs, kept: Ints, straight: Bools, chars: tuple[pa.Array, Ints
     return {"longer": longer, "shorter": shorter, "alike": ~longer & ~shorter}
 
 
-def place_of(found: Pairs, kept: Ints, prompt_id: str) -> int | None:
-    """Where in ``kept`` the first pair of a prompt stands; ``prompt_id`` may be the beginning of one."""
+def address(found: Pairs, kept: Ints, place: int) -> str:
+    """How a link names a pair of ``kept``: its prompt's id, and ``:2`` for the second pair of that prompt."""
+    prompts = found.table.column("prompt_id")
+    mine, before = prompts[kept[place]], 0
+    while place > before and prompts[kept[place - before - 1]] == mine:
+        before += 1
+    return f"{mine}:{before + 1}" if before else str(mine)
+
+
+def place_of(found: Pairs, kept: Ints, wanted: str) -> int | None:
+    """Where the pair that ``address`` names stands in ``kept``; None where it is not among them.
+
+    The beginning of an id will do, and where a prompt has fewer pairs the last one is meant.
+    """
     import pyarrow.compute as pc
 
+    prompt_id, _, number = wanted.partition(":")
     if not prompt_id or not len(kept):
         return None
     hits = np.flatnonzero(pc.starts_with(found.table.column("prompt_id").take(kept), prompt_id).to_numpy())
-    return int(hits[0]) if len(hits) else None
+    which = int(number) - 1 if number.isdecimal() else 0
+    return int(hits[min(max(which, 0), len(hits) - 1)]) if len(hits) else None
 
 
-def example(store: Store, found: Pairs, row: int, *, model: str = "") -> Example:
-    """All that the store knows about one pair; ``model`` stands left where it is one of the two."""
-    prompt_id, x, y = (str(found.table.column(name)[row]) for name in ("prompt_id", "x", "y"))
+def example(store: Store, prompt_id: str, x: str, y: str, *, judge: str = "", model: str = "") -> Example:
+    """All that the store knows about two answers; ``model`` stands left where it is one of theirs."""
     both = {x, y}
     told = pick(store, Judgment, "prompt_id = ? and len(completion_ids) <= 2", [prompt_id])
     people, _ = said_by_people(store)
@@ -250,7 +277,7 @@ def example(store: Store, found: Pairs, row: int, *, model: str = "") -> Example
         prompt=prompts.get(prompt_id),
         left=left,
         right=right,
-        verdicts=tuple(sorted(verdicts, key=lambda j: (j.judge != found.judge, j.judge, j.order, j.repeat))),
+        verdicts=tuple(sorted(verdicts, key=lambda j: (j.judge != judge, j.judge, j.order, j.repeat))),
         grades=tuple(sorted(grades, key=lambda j: (j.judge, j.completion_ids != (left.id,)))),
     )
 

@@ -265,11 +265,6 @@ def rivals(store: Store) -> list[tuple[str, str]]:
     return [(row["one"], row["other"]) for row in store.sql(query).to_pylist()]
 
 
-def card_of(store: Store, judge: str) -> JudgeCard | None:
-    """The newest card of a judge; None where it was never audited."""
-    return _cards(store).get(judge, ("", None))[1]
-
-
 def estimate_of(name: str, interval: Interval, about_it: Mapping[str, object], *, failed: int = 0) -> Estimate:
     """An interval as what a page shows."""
     return Estimate(

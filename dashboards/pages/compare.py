@@ -11,7 +11,7 @@ from dashboards import charts, show, words
 from dashboards.data import results
 from rlhf_eval.benchmarks.duels import DIRECT, Duel
 
-GROUPS = ("all prompts", "a category", "a category of few prompts")
+GROUPS = ("all prompts", "a category")
 LISTED = 15
 """Lost prompts that are listed with their words; the rest is one click away."""
 
@@ -70,9 +70,9 @@ def _cards(duel: Duel, a: str, b: str) -> None:
 def _categories(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
     st.markdown("**Where:** the same difference by category of prompt, all prompts first")
     ordered = sorted(parts, key=lambda part: part.estimate.value)
-    rows = [_row("all prompts", duel), *(_row(part.category, part) for part in ordered)]
-    frame = pd.DataFrame(rows)
-    lowest = f"Lowest: {ordered[0].category}, {words.points(ordered[0].estimate)}."
+    large = [part for part in ordered if not words.doubt(part.estimate.n)]
+    frame = pd.DataFrame([_row(part) for part in (duel, *large)])
+    lowest = f"Lowest: {large[0].category}, {words.points(large[0].estimate)}." if large else ""
     show.chart(
         charts.forest(
             frame,
@@ -83,17 +83,19 @@ def _categories(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
         ),
         alt=f"Difference in win rate, {a} minus {b}, by category with 95 % intervals. "
         f"All prompts: {words.points(duel.estimate)}. {lowest}",
-        twin=_twin(rows),
+        twin=_twin([_row(part) for part in (duel, *ordered)]),
         key=f"categories_{duel.via}",
     )
+    if len(large) < len(parts):
+        st.caption(f"{len(parts) - len(large)} categories of fewer than {words.FEW} prompts are in the table only.")
 
 
-def _row(name: str, part: Duel) -> dict[str, object]:
+def _row(part: Duel) -> dict[str, object]:
     e = part.estimate
-    group = GROUPS[0] if not part.category else GROUPS[2] if words.doubt(e.n) else GROUPS[1]
+    group = GROUPS[1] if part.category else GROUPS[0]
     return {
-        "name": name, "value": e.value, "low": e.low, "high": e.high, "n": e.n, "group": group, "better": part.better,
-        "worse": part.worse, "equal": part.equal, "note": words.doubt(e.n),
+        "name": part.category or GROUPS[0], "value": e.value, "low": e.low, "high": e.high, "n": e.n, "group": group,
+        "better": part.better, "worse": part.worse, "equal": part.equal, "note": words.doubt(e.n),
     }  # fmt: skip
 
 

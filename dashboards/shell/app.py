@@ -2,7 +2,9 @@
 
     rlhf-eval dashboard
 
-Streamlit runs this file; ``dashboards/.streamlit/config.toml`` keeps it on this machine and quiet.
+Streamlit runs this file; the settings in ``.streamlit`` beside it keep it on this machine and quiet. It has a folder of its
+own, because Streamlit takes a folder ``pages`` beside its entry for an app of another kind, and puts the entry's folder
+first among the places where modules are looked for.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def main() -> None:
     st.set_page_config(page_title="rlhf-eval", page_icon=str(show.HOME / "icon.svg"), layout="wide")
     pages = {
         group: [
-            st.Page(f"pages/{name}.py", title=shown, url_path=name, default=name == HOME)
+            st.Page(show.HOME / "pages" / f"{name}.py", title=shown, url_path=name, default=name == HOME)
             for name, shown in files.items()
         ]
         for group, files in PAGES.items()
