@@ -55,7 +55,8 @@ def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[st
     ``input_ids``, ``position_ids`` (R, T); ``attention_mask`` (R, T), or (R, 1, T, T) where a row holds several sequences;
     ``at`` (N,) flat position before each scored token; ``targets`` (N,); ``answer`` (N,) the answer it belongs to; ``ends``
     (A,) flat position of each answer's last token; ``example`` (A,) whose answer it is; ``probability``, ``margin``,
-    ``label`` (E,); ``id``, the names of the examples; ``tokens``, their tokens without padding, a scalar.
+    ``label`` (E,); ``reference`` (A,) where it is known; ``id``, the examples' names; ``tokens``, how many they have
+    without padding.
     """
     pieces = _pieces(examples, layout)
     rows = _rows(pieces, layout.pack)
@@ -91,7 +92,9 @@ def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[st
     scored.sort(key=lambda entry: entry[2])
     at, targets, answer = (torch.tensor(column) for column in zip(*scored, strict=True))
     single = all(len(row) == 1 and len(row[0].answers) == 1 for row in rows)
+    known = {"reference": torch.tensor([v for e in examples for v in e.reference])} if examples[0].reference else {}
     return {
+        **known,
         "input_ids": ids,
         "position_ids": positions,
         "attention_mask": (owner >= 0).long() if single else _block_mask(owner, branch, additive=layout.additive),

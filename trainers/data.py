@@ -44,6 +44,8 @@ class Example:
     """Of a single answer: liked or not."""
     score: float = 0.0
     labeler: str = ""
+    reference: tuple[float, ...] = ()
+    """Per answer, the log-probability that a reference gives it, where that is known."""
 
     def __len__(self) -> int:
         """Tokens of the longest sequence: the prompt with its longest answer."""

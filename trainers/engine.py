@@ -280,12 +280,13 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
 
 
 class _Stop(transformers.TrainerCallback):  # type: ignore[misc]
-    """Saves and ends the training at the end of a step once it is asked to."""
+    """Logs the last step whatever its number; saves and ends the training at the end of a step once it is asked to."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        control.should_log = control.should_log or state.global_step == state.max_steps
         if self.engine.stop and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
         return control

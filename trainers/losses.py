@@ -62,6 +62,68 @@ def hinge(delta: Tensor) -> Tensor:
 # DPO and its relatives
 # ======================================================================================================================
 
+# Log-probabilities are sums over an answer's tokens, shape (P,); ``h`` is a log-ratio, log pi(y|x) - log ref(y|x).
+
+
+def mixed(of_delta: Callable[[Tensor], Tensor], delta: Tensor, probability: Tensor | float) -> Tensor:
+    """Any loss of a margin with a soft label: p L(delta) + (1 - p) L(-delta), (P,).
+
+    Swapping the sides and p leaves it; with p = 1 it is L. For the logistic loss it is ``sigmoid``.
+    """
+    return probability * of_delta(delta) + (1 - probability) * of_delta(-delta)
+
+
+def ipo(h: Tensor, beta: float) -> Tensor:
+    """(h - 1 / (2 beta))^2 of the difference of log-ratios, (P,): Azar et al., arXiv 2310.12036, eq. 17.
+
+    The paper takes sums over tokens; TRL divides each log-ratio by its answer's length before it comes here.
+    """
+    return (h - 1 / (2 * beta)) ** 2
+
+
+def odpo_offset(margin: Tensor, scale: float, form: Literal["log", "linear"]) -> Tensor:
+    """What an offset takes from the margin, (P,): Amini et al., arXiv 2402.10571, eq. 8 (log) and Llama 2's (linear)."""
+    return scale * (margin.clamp(min=1e-8).log() if form == "log" else margin)
+
+
+def log_odds(mean_logp: Tensor) -> Tensor:
+    """log p / (1 - p) of a mean token log-probability, (P,): Hong et al., arXiv 2403.07691, eq. 3 and 4."""
+    # -expm1(x) = 1 - exp(x) keeps its digits where p is close to 1.
+    return mean_logp - torch.log(-torch.expm1(mean_logp.clamp(max=-1e-6)))
+
+
+def kto(h: Tensor, label: Tensor, beta: float, kl: Tensor, *, liked: float = 1.0, disliked: float = 1.0) -> Tensor:
+    """Loss of single answers, (E,): Ethayarajh et al., arXiv 2402.01306, eq. 7 and 8.
+
+    ``kl`` is the reference point z0, a scalar without gradient: see ``mismatched_kl``.
+    """
+    good = liked * (1 - torch.sigmoid(beta * (h - kl)))
+    bad = disliked * (1 - torch.sigmoid(beta * (kl - h)))
+    return torch.where(label, good, bad)
+
+
+def mismatched_kl(h: Tensor) -> Tensor:
+    """KTO's estimate of KL(pi || ref), a scalar >= 0: mean log-ratio of answers that belong to other prompts."""
+    return h.detach().mean().clamp(min=0)
+
+
+def apo_zero(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    """Raise the chosen answer and lower the rejected one, (P,): D'Oosterlinck et al., arXiv 2408.06266, eq. 3.
+
+    ``chosen`` and ``rejected`` are log-ratios.
+    """
+    return 1 - torch.sigmoid(beta * chosen) + torch.sigmoid(beta * rejected)
+
+
+def apo_down(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    """Lower both, the rejected answer more, (P,): D'Oosterlinck et al., arXiv 2408.06266, eq. 4, on log-ratios."""
+    return torch.sigmoid(beta * chosen) + 1 - torch.sigmoid(beta * (chosen - rejected))
+
+
+def rebel(h: Tensor, margin: Tensor, beta: float) -> Tensor:
+    """(beta h - difference of rewards)^2, (P,): Gao et al., arXiv 2404.16767, eq. 6, with beta = 1 / eta."""
+    return (beta * h - margin) ** 2
+
 
 # ======================================================================================================================
 # Reward models: rewards (A, ...) of answers, (N, ...) of tokens; what stands at the right, if anything, are heads

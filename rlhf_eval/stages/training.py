@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rlhf_eval.records import Completion, Demonstration, Message, PreferencePair, Prompt, Record
@@ -88,6 +89,8 @@ class Job:
     """What online trainers optimise."""
     gold: Reward | None = None
     """The true reward, where it is known: measured, never optimised."""
+    cache: Path | None = None
+    """A folder for what can be computed again: a reference's log-probabilities."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """The lineage that the model card tells: data run, judges, base."""
     quiet: bool = False

@@ -33,7 +33,7 @@ def checkpoint_card(
 
 # {trainer}, run {run}
 
-Trained by rlhf-eval: {metrics.steps:,} steps on {metrics.rows:,} rows, {metrics.tokens:,} tokens, in {metrics.seconds:,.0f} s.
+Trained by rlhf-eval: {metrics.steps:,} steps, {metrics.rows:,} rows, {metrics.tokens:,} tokens, {metrics.seconds:,.0f} s.
 
 ## Lineage
 

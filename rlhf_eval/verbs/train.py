@@ -10,20 +10,18 @@ A trainer is a plugin ``trainers/x.py``, one line in the registry, and offers fo
     READS                               the fields of ``Data`` that it can train on, the first being the usual one
     plan(data, config, job) -> Plan     rows, tokens, steps, memory; loads no weights: ``--dry-run``
     train(data, out, config, job) -> Metrics
-                                        writes ``out/checkpoint`` (a standard Hugging Face folder with its tokenizer), keeps in
-                                        ``out/steps`` what it needs to resume, calls ``job.log`` with rows of metrics, and
-                                        returns with ``stopped`` soon after ``job.stopping()`` has become true
+        writes ``out/checkpoint`` (a standard Hugging Face folder with its tokenizer), keeps in ``out/steps`` what it needs
+        to resume, calls ``job.log`` with rows of metrics, and returns with ``stopped`` soon after ``job.stopping()`` has
+        become true
 
 It may also say ``NEEDS_REWARD = True``; ``job.reward`` is then the judge that ``--reward-judge`` names. ``train`` is a
-plain function and runs in a thread of its own, from which ``job.reward`` may be called. The store, the doors and the card of
-the checkpoint belong to this module.
+plain function and runs in a thread of its own, from which ``job.reward`` may be called. The store, the doors and the
+checkpoint's card belong to this module.
 
-In a recipe, ``train`` is a table, or a list of tables that run in their order; ``run:train.NAME`` is the checkpoint of the
-one with that ``name`` (by default its trainer):
+In a recipe, ``train.NAME`` is a step like any other, and ``run:train.NAME`` the checkpoint that it made:
 
-    train:
-      - {trainer: sft, data: run:pairs, model: sandbox:policy}
-      - {trainer: dpo, data: run:pairs, model: run:train.sft, beta: 0.1}
+    train.sft: {trainer: sft, data: run:pairs.best, model: sandbox:policy}
+    train.dpo: {trainer: dpo, data: run:pairs, model: run:train.sft, beta: 0.1}
 """
 
 from __future__ import annotations
@@ -189,6 +187,7 @@ async def _in_thread(
         stopping=stop.is_set,
         reward=_reward(bench, asyncio.get_running_loop()) if bench else None,
         gold=_gold(data),
+        cache=session.store.path / "cache" / "reference",
         about=about,
         quiet=session.options.quiet,
     )
