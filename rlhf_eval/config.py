@@ -12,9 +12,9 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -28,16 +28,24 @@ def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
 
     Raises UserError on an unknown key (naming the nearest one) or a value of the wrong type; ``where`` names the table.
     """
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    for name in settings:
-        if name not in known:
-            raise UserError(f"{where} has no setting '{name}'.{nearest(name, known)}")
+    _refuse_unknown(kind, settings, where)
     try:
         return msgspec.convert(dict(settings), kind, strict=False)
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_plain(str(error))}") from error
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _refuse_unknown(kind: type, settings: Mapping[str, Any], where: str) -> None:
+    """Raise UserError on the first key that ``kind``, or a table of settings inside it, does not know."""
+    known = [f.name for f in fields(kind)]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"{where} has no setting '{name}'.{nearest(name, known)}")
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint) and isinstance(settings.get(name), Mapping):
+            _refuse_unknown(hint, settings[name], f"{where}: {name}")  # type: ignore[arg-type]
 
 
 def as_settings(config: Any) -> dict[str, Any]:

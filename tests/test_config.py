@@ -24,6 +24,14 @@ plain = st.recursive(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    """A table of settings inside another."""
+
+    rate: float = 0.0
+    """How much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     """Settings as a plugin has them."""
 
@@ -38,6 +46,7 @@ class Example:
     """What ends it."""
     table: dict[str, Any] = field(default_factory=dict)
     soft: bool = True
+    inner: Inner = field(default_factory=Inner)
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -61,6 +70,7 @@ def test_a_number_in_quotes_is_a_number(text: str, value: int) -> None:
     ("settings", "words"),
     [
         ({"temprature": 0}, r"x has no setting 'temprature'\. Did you mean 'temperature'\?"),
+        ({"inner": {"raet": 1}}, r"x: inner has no setting 'raet'\. Did you mean 'rate'\?"),
         ({"n": "many"}, r"x: .*int.*`n`"),
         ({"n": 1.5}, r"x: .*`n`"),
         ({"n": None}, r"x: .*`n`"),
@@ -90,7 +100,7 @@ def test_settings_are_described_with_default_and_doc() -> None:
     found = {s.name: (s.default, s.doc) for s in describe(Example)}
     assert found["n"] == (1, "How many, on two lines.")
     assert found["table"] == ({}, "")
-    assert list(found) == ["n", "temperature", "orders", "stop", "table", "soft"]
+    assert list(found) == ["n", "temperature", "orders", "stop", "table", "soft", "inner"]
 
 
 # YAML and --set -------------------------------------------------------------------------------------------------------
