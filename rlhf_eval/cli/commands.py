@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     commands: Mapping[str, Callable[[argparse.Namespace], int]] = {
         "audit": _audit,
         "lint": sets.lint,
+        "corrupt": sets.corrupt,
         "verify": sets.verify,
         "route": sets.route,
         "train": _train,

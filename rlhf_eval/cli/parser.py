@@ -125,6 +125,20 @@ def _sets(add: Add) -> None:
     command.add_argument("--strict", action="store_true", default=None, help="exit 4 where there is a warning")
     command.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
     command.add_argument("--seed", type=int, default=0, help="seed of the samples of diversity (%(default)s)")
+    command = add("corrupt", "plant wrong labels in a preference set, to test what stands or finds them", work=False)
+    command.add_argument("data", nargs="?", default="latest", metavar="RUN|FILE", help="the pairs (default: latest)")
+    command.add_argument(
+        "--kind", help="random, top_margin, irrational, stochastic, myopic, systematic (default: random)"
+    )
+    command.add_argument("--rate", type=float, help="share of the labels that are turned, to the nearest pair")
+    command.add_argument("--judge", metavar="PLUGIN", help="true rewards by program: gold (default: stated margins)")
+    command.add_argument("--out", metavar="FILE", help="write the set; its rows say which labels were turned")
+    command.add_argument("--format", metavar="SHAPE", help="shape of the file, as in pairs (default: trl)")
+    command.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
+    command.add_argument("--seed", type=int, default=0, help="seed of the draw (%(default)s)")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="corruption.KEY: temperature, part, feature ..."
+    )
     command = add("verify", "make every label of a set again from the stored replies, and compare", work=False)
     command.add_argument("which", nargs="?", default="latest", metavar="SET", help="a run of pairs, or a file of one")
     command.add_argument("--judge-model", metavar="SPEC", help="the model behind the judge, where its name is no spec")
@@ -146,7 +160,9 @@ def _sets(add: Add) -> None:
 def _train(add: Add) -> None:
     command = add("train", "train a checkpoint: sft, reward_model, dpo, ppo")
     command.add_argument("trainer", help="what trains: sft, reward_model, dpo, ppo, or your.module")
-    command.add_argument("--model", metavar="SPEC", help="where it starts: sandbox:policy, hf:PATH, run:REF of a training")
+    command.add_argument(
+        "--model", metavar="SPEC", help="where it starts: sandbox:policy, hf:PATH, run:REF of a training"
+    )
     command.add_argument("--data", metavar="RUN|FILE", help="pairs, demonstrations or prompts (default: latest)")
     command.add_argument("--heldout", metavar="RUN|FILE", help="prompts of the evaluations, for online trainers")
     command.add_argument("--reward-judge", metavar="PLUGIN", help="the judge that rewards, for online trainers")

@@ -1,4 +1,4 @@
-"""What the commands about training sets do: lint, verify, route, and ``pairs --compare``. None of them stores a run."""
+"""What the commands about training sets do: lint, corrupt, verify, route, and ``pairs --compare``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from rlhf_eval.cli import show_sets
 from rlhf_eval.config import apply_sets
 from rlhf_eval.errors import UserError
+from rlhf_eval.verbs.corrupt import plant
 from rlhf_eval.verbs.lint import lint as look
 from rlhf_eval.verbs.pairs import compare_rules
 from rlhf_eval.verbs.route import route as draw
@@ -22,6 +23,14 @@ def lint(options: argparse.Namespace) -> int:
     """The data card of a preference file."""
     table = _given(options, "file", "against", "policy", "out", "strict")
     show_sets.lint(look(_session(options), table), options.file, as_json=options.json)
+    return 0
+
+
+def corrupt(options: argparse.Namespace) -> int:
+    """Plant wrong labels."""
+    table = {**_given(options, "data", "judge", "out", "format"), "corruption": _given(options, "kind", "rate")}
+    result = asyncio.run(plant(_session(options), apply_sets(table, options.set)))
+    show_sets.corrupt(result, as_json=options.json)
     return 0
 
 

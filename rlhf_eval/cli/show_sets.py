@@ -13,6 +13,7 @@ import msgspec
 from rlhf_eval.cli import show
 from rlhf_eval.records import Estimate
 from rlhf_eval.stages.card import Card
+from rlhf_eval.verbs.corrupt import CorruptResult
 from rlhf_eval.verbs.lint import LintResult
 from rlhf_eval.verbs.pairs import Ablation
 from rlhf_eval.verbs.route import RouteResult
@@ -87,6 +88,21 @@ def _measures(rows: Sequence[Ablation]) -> list[list[str]]:
         for name, cells in zip(SIDE_BY_SIDE, found, strict=True)
         if any(cells)
     ]
+
+
+def corrupt(result: CorruptResult, *, as_json: bool) -> None:
+    """How many labels were turned, and where the set lies."""
+    if as_json:
+        written = [str(page) for page in result.written]
+        counts = {"run": result.run.id, "pairs": result.pairs, "flipped": result.flipped, "written": written}
+        _emit({"event": "corrupted", **counts})
+        return
+    share = 100 * result.flipped / result.pairs
+    print(f"\ncorrupt: {result.flipped:,} of {result.pairs:,} labels turned ({share:.4g} %)")
+    for page in result.written:
+        print(f"  written: {page}")
+    print(f"  results: {result.run.id}")
+    print(f"  next:    rlhf-eval train reward_model --data {result.run.id[-8:]} --model SPEC")
 
 
 def verify(result: VerifyResult, *, as_json: bool) -> None:

@@ -8,8 +8,8 @@
 
 Each side is text or a list of ``{"role", "content"}``. A label becomes a grade of 1 or 0 by the judge ``trl/label``; a
 pair read from a file has the probability 1 unless a ``probability`` says otherwise, and as margin ``margin`` or the
-difference of ``score_chosen`` and ``score_rejected``. When writing, margins stay out unless asked for: TRL's RewardTrainer
-puts a column of that name into its loss.
+difference of ``score_chosen`` and ``score_rejected``; ``flipped`` marks a label that ``corrupt`` turned. When writing,
+margins stay out unless asked for: TRL's RewardTrainer puts a column of that name into its loss.
 
     rlhf-eval load trl preferences.jsonl
 """
@@ -80,6 +80,8 @@ def write(
             "labeler": record.labeler,
             "pair_id": record.id,
         }
+        if "flipped" in record.metadata:
+            row["flipped"] = record.metadata["flipped"]
         return {**row, "margin": record.margin} if margin else row
 
     def demonstration(record: Demonstration) -> dict[str, Any]:
@@ -159,6 +161,7 @@ def _pair(intake: Intake, row: Row) -> None:
         margin=_margin(row),
         labeler=row.label("labeler", SOURCE),
         rule="file",
+        metadata={"flipped": bool(row.values["flipped"])} if row.values.get("flipped") is not None else None,
     )
     intake.pair(replace(pair, chosen=sides[0], rejected=sides[1]))
 

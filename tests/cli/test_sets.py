@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_eval.records import Judgment
+from rlhf_eval.records import Judgment, PreferencePair
 from rlhf_eval.stages.labels import items_of
 
 FAULTY = [{"prompt": f"Question {k}?", "chosen": "long " * (20 + k % 7), "rejected": f"short {k}"} for k in range(60)]
@@ -27,7 +27,7 @@ def rows(path: Path, records: list[dict[str, Any]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["lint", "verify", "route"])
+@pytest.mark.parametrize("command", ["lint", "corrupt", "verify", "route"])
 def test_each_explains_itself(cli: Any, command: str) -> None:
     assert f"usage: rlhf-eval {command}" in cli.done(command, "--help").out
 
@@ -67,6 +67,31 @@ def test_verify_fails_the_gate_where_the_judge_is_another_now(judged: Any) -> No
     shown = judged.done("verify", "--judge-model", "mock:judge?bias=2").out
     assert "cannot be replayed" in shown
     assert "360 not replayable" in shown
+
+
+def test_corrupt_plants_exactly_what_it_says_in_a_run_and_in_any_file(judged: Any) -> None:
+    judged.done("pairs", "--out", "pairs.jsonl")
+    clean = {pair.prompt_id: pair for pair in judged.read(PreferencePair, "latest")}
+    assert "6 of 30 labels turned (20 %)" in judged.done("corrupt", "--rate", "0.2", "--out", "noisy.jsonl").out
+    for pair in judged.read(PreferencePair, "latest"):
+        assert (pair.chosen == clean[pair.prompt_id].chosen) is not pair.metadata["flipped"]
+    written = [json.loads(line) for line in (judged.home / "noisy.jsonl").read_text().splitlines()]
+    assert sum(row["flipped"] for row in written) == 6
+    again = judged.done("corrupt", "noisy.jsonl", "--kind", "irrational", "--json").events[0]
+    assert again["flipped"] == round(30 / 8)
+    assert judged.done("corrupt", "pairs.jsonl", "--rate", "0.2", "--seed", "1", "--json").events[0]["flipped"] == 6
+    assert [run.verb for run in judged.store.runs()].count("corrupt") == 3
+
+
+def test_corrupt_takes_true_rewards_from_a_judge_by_program(cli: Any) -> None:
+    cli.done("load", "sandbox", "--limit", "12")
+    cli.done("generate", "--model", "mock:writer", "-n", "3")
+    cli.done("judge", "--judge", "length")
+    cli.done("pairs")
+    for kind in ("stochastic", "myopic"):
+        cli.done("corrupt", "latest", "--kind", kind, "--judge", "gold")
+    assert "asks a model" in cli("corrupt", "latest", "--rate", "0.1", "--judge", "pairwise").err
+    assert "needs a rate" in cli("corrupt", "latest", "--kind", "top_margin").err
 
 
 def test_route_asks_people_and_their_labels_come_back_with_provenance(judged: Any) -> None:
