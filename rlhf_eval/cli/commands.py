@@ -19,13 +19,8 @@ from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
 from rlhf_eval.store.cache import ResponseCache
 from rlhf_eval.verbs.audit import audit, compare_judges
 from rlhf_eval.verbs.compare import compare
-from rlhf_eval.verbs.engine_ray import spread
-from rlhf_eval.verbs.evaluate import evaluate
-from rlhf_eval.verbs.flow import generate, judge
 from rlhf_eval.verbs.leaderboard import leaderboard
-from rlhf_eval.verbs.load import load
-from rlhf_eval.verbs.pairs import pairs
-from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe, with_sets
+from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe, run_verb, with_sets
 from rlhf_eval.verbs.session import Cluster, Options, Session
 
 FLAGS: Mapping[str, tuple[str, ...]] = {
@@ -54,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         "verify": sets.verify,
         "route": sets.route,
         "train": _train,
+        "evaluate": _evaluate,
         "leaderboard": _leaderboard,
         "compare": _compare,
         "parity": _parity,
@@ -75,22 +71,21 @@ def _verb(options: argparse.Namespace) -> int:
         if options.command == "pairs" and options.compare:
             sets.compare(session, table, options.compare, as_json=options.json)
             return
-        show.step(await _one(session, options.command, table), session, as_json=options.json)
+        result = await run_verb(session, options.command, table)
+        show.step(Step(options.command, result, options.command), session, as_json=options.json)
 
     return _with_session(options, work)
 
 
-async def _one(session: Session, verb: str, table: Mapping[str, Any]) -> Step:
-    if verb == "load":
-        return Step(verb, load(session, table))
-    if verb == "pairs":
-        return Step(verb, pairs(session, table))
-    await spread(session, verb, table)
-    if verb == "generate":
-        return Step(verb, await generate(session, table))
-    if verb == "judge":
-        return Step(verb, await judge(session, table))
-    return Step(verb, await evaluate(session, table))
+def _evaluate(options: argparse.Namespace) -> int:
+    suite = suites.wanted(options, _table(options))
+    if suite is None:
+        return _verb(options)
+
+    async def work(session: Session) -> None:
+        await suites.run(session, suite, as_json=options.json)
+
+    return _with_session(options, work)
 
 
 def _recipe(options: argparse.Namespace) -> int:
@@ -321,7 +316,8 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
         for name in ("judge", "generate"):
             if not isinstance(table.get(name, {}), dict):
                 raise UserError(f"{options.config}: '{name}' must be a table of settings, not {table[name]!r}")
-        table["judge"] = {**table.get("judge", {}), **_given(options, ("judge", "judge_model", "orders"))}
+        plugin = {"judge": options.judge[0]} if options.judge and len(options.judge) == 1 else {}
+        table["judge"] = {**table.get("judge", {}), **plugin, **_given(options, ("judge_model", "orders"))}
         table["generate"] = {**table.get("generate", {}), **_given(options, ("temperature",))}
     return apply_sets(table, options.set)
 

@@ -14,6 +14,7 @@ from msgspec import to_builtins
 
 from rlhf_eval.audit import card as judge_card
 from rlhf_eval.benchmarks.duels import Duel
+from rlhf_eval.cli import show_train
 from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.store.cache import CacheStats
@@ -28,6 +29,7 @@ from rlhf_eval.verbs.load import LoadResult
 from rlhf_eval.verbs.pairs import PairsResult
 from rlhf_eval.verbs.recipe import Step
 from rlhf_eval.verbs.session import Session
+from rlhf_eval.verbs.train import TrainResult
 
 RATES = ("win_rate", "flip_rate", "first_slot_share")
 FEW = 30
@@ -37,16 +39,19 @@ FEW = 30
 def step(step: Step, session: Session, *, as_json: bool) -> None:
     """One finished verb."""
     result = step.result
+    if isinstance(result, TrainResult):
+        show_train.trained(result, session, as_json=as_json, name=step.name)
+        return
     if as_json:
         rehearsed = session.options.dry_run and isinstance(result, FlowResult | EvaluateResult)
         _emit(_rehearsal_json(step, session) if rehearsed else _step_json(step, session))
         return
     run = result.run
     if session.options.dry_run and isinstance(result, FlowResult | EvaluateResult):
-        print(f"\n{step.verb}, dry run: nothing was asked and nothing was stored")
+        print(f"\n{step.name}, dry run: nothing was asked and nothing was stored")
         print(forecast(session))
         return
-    print(f"\n{step.verb}: {_headline(result, session)}")
+    print(f"\n{step.name}: {_headline(result, session)}")
     _details(result, session)
     for problem in session.store.problems:
         print(f"  warning: {problem}", file=sys.stderr)
@@ -273,6 +278,7 @@ def _step_json(step: Step, session: Session) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "event": "done",
         "verb": step.verb,
+        "step": step.name,
         "run": result.run.id,
         "folder": str(session.store.folder(result.run.id)),
         "counts": dict(result.run.counts),
@@ -291,7 +297,7 @@ def _step_json(step: Step, session: Session) -> dict[str, Any]:
 
 
 def _rehearsal_json(step: Step, session: Session) -> dict[str, Any]:
-    return {"event": "dry_run", "verb": step.verb, "models": [to_row(f) for f in forecasts(session)]}
+    return {"event": "dry_run", "verb": step.verb, "step": step.name, "models": [to_row(f) for f in forecasts(session)]}
 
 
 def _label(e: Estimate) -> str:

@@ -23,15 +23,15 @@ FIRST = (
 """The scalars worth a place in the headline, in their order."""
 
 
-def trained(result: TrainResult, session: Session, *, as_json: bool) -> None:
-    """One training, finished or planned."""
+def trained(result: TrainResult, session: Session, *, as_json: bool, name: str = "train") -> None:
+    """One training, finished or planned; ``name`` is its step in a recipe."""
     if as_json:
-        print(json.dumps(_json(result)))
+        print(json.dumps({**_json(result), "verb": "train", "step": name}))
         return
     plan = result.plan
     size = f"{plan.rows:,} rows, {plan.tokens:,} tokens an epoch, {plan.steps:,} steps"
     if result.metrics is None:
-        print(f"\ntrain {result.trainer}, dry run: nothing was trained and nothing was stored")
+        print(f"\n{name} {result.trainer}, dry run: nothing was trained and nothing was stored")
         print(f"  {size}")
         print(f"  {plan.parameters:,} weights; about {plan.memory / 2**20:,.0f} MiB at the peak (estimated)")
         for note in plan.notes:
@@ -40,7 +40,7 @@ def trained(result: TrainResult, session: Session, *, as_json: bool) -> None:
     metrics = result.metrics
     values = ", ".join(f"{name} {metrics.final[name]:.4g}" for name in FIRST if name in metrics.final)
     already = " (already done)" if result.resumed else ""
-    print(f"\ntrain {result.trainer}: {metrics.steps:,} steps in {metrics.seconds:,.1f} s{already}; {values}")
+    print(f"\n{name} {result.trainer}: {metrics.steps:,} steps in {metrics.seconds:,.1f} s{already}; {values}")
     for note in metrics.notes:
         print(f"  {note}")
     where = f" --store {session.options.store}" if str(session.options.store) != "rlhf-eval-store" else ""

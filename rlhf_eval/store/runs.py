@@ -148,9 +148,9 @@ class Store:
     def find(self, ref: str) -> Run:
         """The run that ``ref`` names: an id, four or more digits of its hash, ``latest``, or ``latest:<verb>``.
 
-        Of several runs with the same hash it is the newest. Raises UserError naming the nearest ones.
+        A leading ``run:``, by which models are told from runs, may stay. Of several runs with the same hash it is the newest. Raises UserError naming the nearest ones.
         """
-        names = self._names()
+        names, ref = self._names(), ref.removeprefix("run:")
         if ref == "latest" or ref.startswith("latest:"):
             wanted = ref.partition(":")[2]
             matching = [name for name in names if not wanted or _verb(name) == wanted]

@@ -30,6 +30,12 @@ class Settings:
     """File or folder, for a format."""
     split: str = "heldout"
     """Part of the sandbox: train or heldout."""
+    limit: int | None = None
+    """Most prompts to take; the command's own --limit may take fewer."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; at least 1 prompt is needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,8 @@ def load(session: Session, table: Mapping[str, Any]) -> LoadResult:
     """Read a source and store its records; raises UserError before anything is stored where the source is broken."""
     settings = build(Settings, table, where="load")
     loaded = _read(session, settings)
-    config = {**as_settings(settings), "path": str(Path(settings.path).name) if settings.path else ""}
+    own = {name: value for name, value in as_settings(settings).items() if value is not None}
+    config = {**own, "path": str(Path(settings.path).name) if settings.path else ""}
     content = fingerprint(loaded.sources, [p.id for p in loaded.prompts])
     with session.begin("load", config, {"content": content}, free=True) as run:
         if run.run.status == "done":
@@ -69,7 +76,7 @@ def load(session: Session, table: Mapping[str, Any]) -> LoadResult:
 
 
 def _read(session: Session, settings: Settings) -> Loaded:
-    limit = session.options.limit
+    limit = min((n for n in (settings.limit, session.options.limit) if n is not None), default=None)
     if settings.source == "sandbox":
         from rlhf_eval.sandbox.world import prompts
 
