@@ -28,6 +28,7 @@ from rlhf_eval.store.runs import Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Choice = TypeVar("Choice", bound=str)
 
 HOME = Path(__file__).parent
 ANSWERS = 48
@@ -52,6 +53,7 @@ STYLE = """<style>
   background: rgba(0,114,178,.16);}
 .re-text del {text-decoration: line-through; background: rgba(213,94,0,.16);}
 .re-table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; width: 100%;}
+.re-table caption {text-align: left; font-size: .85rem; padding-bottom: .3rem;}
 .re-table th {text-align: left; font-weight: 600;}
 .re-table th, .re-table td {padding: .3rem .6rem; border-bottom: 1px solid rgba(128,128,128,.25); vertical-align: top;}
 .re-table td.num, .re-table th.num {text-align: right; white-space: nowrap;}
@@ -191,13 +193,13 @@ def choice(
     return str(chosen or "")
 
 
-def switch(label: str, options: Mapping[str, str], key: str, *, help: str | None = None) -> str:
-    """One of a few options, all in view; value to what is shown."""
-    chosen = st.segmented_control(
-        label, list(options), default=next(iter(options)), format_func=lambda option: options[str(option)], key=key,
+def switch(label: str, options: Mapping[Choice, str], key: str, *, help: str | None = None) -> Choice:
+    """One of a few options, all in view; ``options`` maps a value to its name, which stands in the URL."""
+    chosen: Choice | None = st.segmented_control(
+        label, list(options), default=next(iter(options)), format_func=lambda option: options[option], key=key,
         bind="query-params", required=True, help=help,
     )  # fmt: skip
-    return str(chosen)
+    return next(iter(options)) if chosen is None else chosen
 
 
 def link(page: str, label: str, **query: str) -> None:

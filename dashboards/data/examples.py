@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Outcome = Literal["", "won", "lost", "tied", "flipped", "disputed", "unread"]
+OUTCOMES: Mapping[Outcome, str] = {
+    "": "all",
+    "won": "A won",
+    "lost": "A lost",
+    "tied": "tied",
+    "flipped": "flips with the order",
+    "disputed": "judges disagree",
+    "unread": "no verdict",
+}
+"""What the outcomes are called, on pages and in their URLs."""
+
 Gap = Literal["", "longer", "shorter", "alike"]
 
 MUCH = 1.5

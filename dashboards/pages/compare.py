@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboards import charts, show, words
 from dashboards.data import results
+from dashboards.data.examples import OUTCOMES
 from rlhf_eval.benchmarks.duels import DIRECT, Duel
 
 GROUPS = ("all prompts", "a category")
@@ -114,7 +115,7 @@ def _lost(duel: Duel, a: str, b: str) -> None:
     opponent = b if duel.via == DIRECT else duel.via.removeprefix("against ")
     shown = duel.flipped[:LISTED]
     texts = show.ask(results.prompt_texts, shown)
-    filters = {"judge": duel.judge, "a": a, "b": opponent, "outcome": "lost"}
+    filters = {"judge": duel.judge, "a": a, "b": opponent, "outcome": OUTCOMES["lost"]}
     for prompt in shown:
         show.link("examples", words.short(texts.get(prompt, prompt), 110), **filters, at=prompt)
     if total > LISTED:

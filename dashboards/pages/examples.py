@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from dashboards import show, words
 from dashboards.data import examples, results
-from dashboards.data.examples import Example, Filters, Pairs, Span
+from dashboards.data.examples import OUTCOMES, Example, Filters, Gap, Pairs, Span
 from rlhf_eval.records import Completion, Judgment
 from rlhf_eval.stats.arrays import Ints
 
-OUTCOMES = {
-    "": "all",
-    "won": "A won",
-    "lost": "A lost",
-    "tied": "tied",
-    "flipped": "flips with the order",
-    "disputed": "judges disagree",
-    "unread": "no verdict",
+GAPS: Mapping[Gap, str] = {
+    "": "any length",
+    "longer": "A much longer",
+    "shorter": "A much shorter",
+    "alike": "about as long",
 }
-GAPS = {"": "any length", "longer": "A much longer", "shorter": "A much shorter", "alike": "about as long"}
+PLAIN = "Links, images and HTML stay plain words: nothing is ever fetched."
 VERDICTS = 12
 """Verdicts whose words are shown; the table has all."""
 
@@ -34,10 +31,9 @@ def page() -> None:
     if not len(kept):
         st.info("No comparison passes these filters. Widen one of them.")
         return
-    place = _browse(found, kept)
+    place, marks, markdown = _browse(found, kept)
     one = show.ask(examples.example, *found.ids(int(kept[place])), judge=found.judge, model=filters.model)
     _verdict(one, found.judge)
-    marks, markdown = _options()
     _prompt(one, markdown=markdown)
     _answers(one, marks=marks, markdown=markdown)
     _reasons(one)
@@ -69,16 +65,19 @@ def _filtered() -> tuple[Pairs, Ints, Filters]:
     with places[3]:
         known = results.parts_of(show.ask(results.prompt_categories), [s for s in met if s.judge == judge])
         category = show.choice("Category", known, "category", every="all prompts")
-    outcome = show.switch("Outcome", OUTCOMES, "outcome")
-    gap = show.switch("Length", GAPS, "gap")
-    filters = Filters(model=a, opponent=b, category=category, outcome=outcome, gap=gap)  # type: ignore[arg-type]
+    left, right = st.columns([4, 3])
+    with left:
+        outcome = show.switch("Outcome", OUTCOMES, "outcome")
+    with right:
+        gap = show.switch("Length", GAPS, "gap")
+    filters = Filters(model=a, opponent=b, category=category, outcome=outcome, gap=gap)
     prompts = show.ask(examples.prompts_in, category) if category else None
     chars = show.ask(examples.lengths) if gap else None
     return found, examples.select(found, filters, prompts=prompts, chars=chars), filters
 
 
-def _browse(found: Pairs, kept: Ints) -> int:
-    """Previous, next and a jump to a prompt; where we stand is the prompt's id, which the URL keeps."""
+def _browse(found: Pairs, kept: Ints) -> tuple[int, bool, bool]:
+    """Where we stand among the pairs that pass, and how texts are read; the prompt's id stands in the URL."""
     wanted = str(st.session_state.get("at", "") or st.query_params.get("at", ""))
     place = examples.place_of(found, kept, wanted)
     if wanted and place is None:
@@ -90,21 +89,16 @@ def _browse(found: Pairs, kept: Ints) -> int:
     def go(to: int) -> None:
         st.session_state["at"] = examples.address(found, kept, to % len(kept))
 
-    back, ahead, where, jump = st.columns([1, 1, 2, 3], vertical_alignment="bottom")
+    back, ahead, where, marking, reading, jump = st.columns([3, 3, 3, 4, 4, 5], vertical_alignment="center")
     back.button("Previous", key="previous", shortcut="K", on_click=go, args=(place - 1,), width="stretch")
     ahead.button("Next", key="next", shortcut="J", on_click=go, args=(place + 1,), width="stretch")
     where.markdown(f"**{place + 1:,}** of {len(kept):,}")
-    jump.text_input("Prompt id, or the start of one", key="at", bind="query-params", placeholder="the first")
-    return place
-
-
-def _options() -> tuple[bool, bool]:
-    left, right, _ = st.columns([2, 2, 3])
-    marks = left.toggle("Mark differences", value=True, key="marks", bind="query-params")
-    markdown = right.toggle(
-        "Read Markdown", key="markdown", bind="query-params", help="Links, images and HTML stay plain words."
+    marks = marking.toggle("Mark differences", value=True, key="marks", bind="query-params")
+    markdown = reading.toggle("Read Markdown", key="markdown", bind="query-params", help=PLAIN)
+    jump.text_input(
+        "Go to a prompt", key="at", bind="query-params", placeholder="id of a prompt", label_visibility="collapsed"
     )
-    return marks, markdown
+    return place, marks, markdown
 
 
 def _verdict(one: Example, judge: str) -> None:

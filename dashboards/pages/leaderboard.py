@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboards import charts, show, words
 from dashboards.data import results
+from dashboards.data.examples import OUTCOMES
 from rlhf_eval.benchmarks.boards import Board
 
 DRAWN = 40
@@ -151,7 +152,7 @@ def _next(board: Board, chosen: Sequence[str]) -> None:
     with right:
         show.link(
             "examples", f"Read where {words.short(a, 32)} lost to {words.short(board.baseline, 32)}",
-            judge=board.judge, a=a, b=board.baseline, outcome="lost",
+            judge=board.judge, a=a, b=board.baseline, outcome=OUTCOMES["lost"],
         )  # fmt: skip
     if len(chosen) < 2:
         st.caption("Select two rows of the table to compare other models.")
