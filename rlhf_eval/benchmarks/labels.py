@@ -19,6 +19,7 @@ import numpy as np
 from rlhf_eval.benchmarks.evidence import Evidence
 from rlhf_eval.records import Completion, Judgment, Prompt
 from rlhf_eval.stats.arrays import Bools, Floats
+from rlhf_eval.stats.intervals import PairedDifference, paired
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,42 @@ def pair_credit(scores: Floats, right: Bools, *, tie: float = 0.5) -> float:
     """1 where the lowest right answer beats the highest wrong one, ``tie`` where they are equal, else 0."""
     gap = scores[right].min() - scores[~right].max()
     return 1.0 if gap > 0 else tie if gap == 0 else 0.0
+
+
+def credit(item: Item) -> float | None:
+    """How right the judge was on an item, ties half; None where no vote could be read.
+
+    Repeats of an order are averaged before the two orders are, so that an order asked more often does not weigh more.
+    """
+    by_order: dict[int | None, list[float]] = defaultdict(list)
+    for vote in item.read:
+        by_order[vote.first].append(pair_credit(vote.scores, item.right))
+    return float(np.mean([np.mean(credits) for credits in by_order.values()])) if by_order else None
+
+
+def agreement_gaps(rivals: Sequence[Evidence]) -> dict[str, PairedDifference | None]:
+    """Judge to how much more often the best judge is right, paired over the items that both answered; None for the best.
+
+    Every judge of every evidence takes part; a judge that shares no item with the best is left out.
+    """
+    found: dict[str, dict[tuple[str, ...], tuple[str, float]]] = {}
+    for evidence in rivals:
+        for judge in evidence.judges:
+            known = [(item, credit(item)) for item in items(evidence, judge) if item.right.any()]
+            found[judge] = {
+                tuple(a.id for a in item.answers): (item.prompt.id, value) for item, value in known if value is not None
+            }
+    scored = {judge: own for judge, own in found.items() if own}
+    if not scored:
+        return {}
+    best = max(scored, key=lambda judge: float(np.mean([value for _, value in scored[judge].values()])))
+    gaps: dict[str, PairedDifference | None] = {best: None}
+    for judge, own in scored.items():
+        shared = sorted(own.keys() & scored[best].keys())
+        if judge != best and shared:
+            first, mine = ([side[item][1] for item in shared] for side in (scored[best], own))
+            gaps[judge] = paired(first, mine, np.array([own[item][0] for item in shared]))
+    return gaps
 
 
 def _grades(evidence: Evidence, judge: str) -> dict[str, list[tuple[float, ...]]]:

@@ -18,8 +18,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, items
-from rlhf_eval.benchmarks.preference import credit
+from rlhf_eval.benchmarks.labels import Item, credit, items
 from rlhf_eval.benchmarks.votes import Votes, ranking_estimates
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Bools, Floats

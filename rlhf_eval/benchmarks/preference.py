@@ -9,14 +9,13 @@ and set aside; ``accuracy_if_wrong`` beside it counts them as wrong.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, items, pair_credit
+from rlhf_eval.benchmarks.labels import Item, credit, items
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.intervals import wilson
 
@@ -43,14 +42,6 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     if not found:
         raise nothing_to_score("preference", "judgment on a labelled item")
     return found
-
-
-def credit(item: Item) -> float | None:
-    """How right the judge was on an item; None where no vote could be read."""
-    by_order: dict[int | None, list[float]] = defaultdict(list)
-    for vote in item.read:
-        by_order[vote.first].append(pair_credit(vote.scores, item.right))
-    return float(np.mean([np.mean(credits) for credits in by_order.values()])) if by_order else None
 
 
 def _of_judge(judge: str, labelled: Sequence[Item], config: Config) -> list[Estimate]:

@@ -24,6 +24,8 @@ from rlhf_eval.stats.reward_models import macro_average
 SHAPE: Shape = "labels"
 FORMAT = "reward_bench"
 """How a file or folder of its data is read."""
+HEADLINE = "overall"
+"""The number that stands for all."""
 
 SECTIONS: Mapping[str, Mapping[str, int]] = {
     "Chat": {

@@ -27,6 +27,8 @@ from rlhf_eval.stats.reward_models import TiesScore, best_of_k_credit, macro_ave
 SHAPE: Shape = "labels"
 FORMAT = "reward_bench"
 """How a file or folder of its data is read."""
+HEADLINE = "overall"
+"""The number that stands for all."""
 
 DOMAINS = ("factuality", "precise if", "math", "safety", "focus", "ties")
 TIES = "ties"

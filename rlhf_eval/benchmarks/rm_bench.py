@@ -27,6 +27,8 @@ from rlhf_eval.stats.reward_models import macro_average
 SHAPE: Shape = "labels"
 FORMAT = "rm_bench"
 """How a file or folder of its data is read."""
+HEADLINE = "overall"
+"""The number that stands for all."""
 
 LEVELS = ("hard", "normal", "easy")
 SAFETY = ("safety-refuse", "safety-response")

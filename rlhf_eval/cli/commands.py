@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
-from rlhf_eval.cli import sets, show, show_audit, show_plans, show_train
+from rlhf_eval.cli import sets, show, show_audit, show_plans, show_train, suites
 from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
 from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
         "correlate": _correlate,
         "run": _recipe,
         "demo": _demo,
+        "lab": _lab,
         "runs": _runs,
         "doctor": _doctor,
         "status": _status,
@@ -98,6 +99,12 @@ def _demo(options: argparse.Namespace) -> int:
     if options.limit is None:
         options.limit = DEMO_PROMPTS
     return _run_tables(options, tables)
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from rlhf_eval.cli.lab import lab
+
+    return lab(options)
 
 
 def _run_tables(options: argparse.Namespace, tables: dict[str, dict[str, Any]]) -> int:

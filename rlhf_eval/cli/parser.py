@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         _plan,
         _correlate,
         _run,
+        _lab,
         _runs,
         _other,
     ):
@@ -90,8 +91,11 @@ def _judge(add: Add) -> None:
     command.add_argument("--repeats", type=int, help="how often each question is put")
 
 
-def _judge_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--judge", metavar="PLUGIN", help="pairwise, grade, gold, or your.module (default: pairwise)")
+def _judge_flags(command: argparse.ArgumentParser, *, plugin: bool = True) -> None:
+    if plugin:
+        command.add_argument(
+            "--judge", metavar="PLUGIN", help="pairwise, grade, gold, or your.module (default: pairwise)"
+        )
     command.add_argument("--judge-model", metavar="SPEC", help="the model behind the judge")
     command.add_argument("--orders", choices=("both", "one"), help="show both orders, or one with balanced sides")
 
@@ -172,11 +176,14 @@ def _train(add: Add) -> None:
 
 def _evaluate(add: Add) -> None:
     command = add("evaluate", "compare models with a baseline on the same prompts")
-    command.add_argument("benchmark", nargs="?", help="what scores (default: winrate)")
+    command.add_argument("benchmark", nargs="?", help="what scores (default: winrate), or a suite: SUITE.yaml")
     command.add_argument("--prompts", metavar="RUN|FILE", help="a run that holds prompts, or a file (default: latest)")
     command.add_argument("--model", action="append", metavar="SPEC", help="a model, or NAME=run:REF for stored answers")
     command.add_argument("--baseline", metavar="SPEC", help="the model to compare with")
-    _judge_flags(command)
+    command.add_argument(
+        "--judge", action="append", metavar="PLUGIN[=SPEC]", help="a judge; several, with their models, make one table"
+    )
+    _judge_flags(command, plugin=False)
     command.add_argument("--temperature", type=float, help="sampling temperature of the models")
     command.add_argument("--check", metavar="JUDGE", help="a judge by program to hold beside the judge: gold")
     command.add_argument("--judgments", metavar="RUN", help="score the judgments that a run holds, without any call")
@@ -255,6 +262,17 @@ def _run(add: Add) -> None:
     command = add("run", "run a recipe: the line, written down in YAML")
     command.add_argument("recipe", help="a file, or the name of a recipe that ships: demo")
     add("demo", "run the whole line in the embedded sandbox")
+
+
+def _lab(add: Add) -> None:
+    command = add("lab", "list studies with a control arm, or run them over seeds", work=False)
+    command.add_argument("study", nargs="*", help="names of studies, or files of your own (default: list them)")
+    command.add_argument("--quick", action="store_true", help="the small version; of all studies if none is named")
+    command.add_argument("--all", action="store_true", help="run all studies in full")
+    command.add_argument("--seeds", type=int, metavar="K", help="how many seeds, instead of the study's own number")
+    command.add_argument("--seed", type=int, default=0, help="the first seed (%(default)s)")
+    command.add_argument("--set", action="append", default=[], metavar="STEP.KEY=VALUE", help="laid over every arm")
+    command.add_argument("--dry-run", action="store_true", help="say what would run and how long it took elsewhere")
 
 
 def _runs(add: Add) -> None:

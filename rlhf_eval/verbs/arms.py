@@ -16,6 +16,9 @@ from rlhf_eval.verbs.trained import trained
 
 _STORED = re.compile(r"^(?:(?P<name>[\w.@+-]+)=)?run:(?P<ref>.+)$")
 
+TOKENS = "tokens"
+"""Where a copy of a stored answer keeps its length: its usage was booked by the run that bought it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -55,12 +58,18 @@ def answers_of(
                 continue
             mine = Completion.of(
                 prompt_id=prompt_id, model=arm.name, text=completion.text, sampling=completion.sampling,
-                generator="stored", origin=completion.id, metadata={"from": completion.id},
+                generator="stored", origin=completion.id, finish_reason=completion.finish_reason,
+                metadata={"from": completion.id, TOKENS: answer_tokens(completion)},
             )  # fmt: skip
             answers.setdefault(prompt_id, []).append(mine)
             if mine.id not in known:
                 run.append("completions", mine)
     return generations, answers
+
+
+def answer_tokens(completion: Completion) -> int:
+    """Tokens of an answer, 0 where they were not counted."""
+    return completion.usage.completion_tokens or int(completion.metadata.get(TOKENS, 0))
 
 
 def _arm(session: Session, spec: str, generate: Mapping[str, Any]) -> Arm:

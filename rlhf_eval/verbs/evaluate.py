@@ -13,6 +13,7 @@ selected). ``--judgments RUN`` scores judgments that a run holds, a loaded resul
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,12 +29,13 @@ from rlhf_eval.records import Completion, Estimate, Judgment, Outcome, Prompt, R
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.flow import Generation
 from rlhf_eval.stats.intervals import Interval, mean_interval, paired
-from rlhf_eval.verbs.arms import Arm, answers_of, open_arms
+from rlhf_eval.verbs.arms import Arm, answer_tokens, answers_of, open_arms
 from rlhf_eval.verbs.decide import Decision
 from rlhf_eval.verbs.flow import Bench, FlowResult, Ledger, follow, open_judge, prompt_source
 from rlhf_eval.verbs.human import corrected
 from rlhf_eval.verbs.labelled import Labelled, labelled
 from rlhf_eval.verbs.load import load
+from rlhf_eval.verbs.manifest import manifest, unequal_budgets
 from rlhf_eval.verbs.plans import check_of, judging_of
 from rlhf_eval.verbs.session import Session, split_settings
 
@@ -75,6 +77,8 @@ class EvaluateResult:
     run: Run
     flow: FlowResult
     estimates: list[Estimate]
+    scoring: Scoring | None = None
+    """How the run became numbers; None where stored judgments were scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,26 +118,76 @@ class Task:
         return found + _token_account(evidence)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """How the answers and judgments of one run, or of several that differ in the seed, become numbers."""
+
+    task: Task
+    prompts: Sequence[Prompt]
+    arms: Sequence[Arm]
+    items: Labelled | None
+
+    @property
+    def headline(self) -> str:
+        """The name of the estimate that stands for the benchmark; empty if it is the first."""
+        return str(getattr(self.task.plugin, "HEADLINE", ""))
+
+    def evidence(self, session: Session, runs: Sequence[Run]) -> Evidence:
+        """What the runs hold together; raises UserError where models were to be compared and never were."""
+        ids = [run.id for run in runs]
+        told, check = session.store.read(Judgment, run=ids), self.task.settings.check
+        if self.items:
+            return Evidence.of(self.prompts, self.items.completions.values(), [*told, *self.items.labels])
+        versus = self.task.shape == "versus"
+        kept = [j for j in told if not versus or not check or not j.judge.startswith(check)]
+        if versus and not any(len(j.completion_ids) == 2 for j in kept):
+            raise UserError("no comparison was judged: every prompt failed or was skipped; the run's outcomes say why")
+        baseline = self.arms[-1].name if versus else ""
+        completions = session.store.read(Completion, run=ids)
+        return Evidence.of(self.prompts, completions, kept, baseline=baseline, gold="")
+
+    def estimates(self, session: Session, runs: Sequence[Run]) -> list[Estimate]:
+        """The benchmark's numbers over the runs, and each side's score by the checking judge."""
+        found = self.task.score(self.evidence(session, runs))
+        check = self.task.settings.check
+        if check and self.task.shape == "versus":
+            baseline = self.arms[-1].name
+            for arm in self.arms[:-1]:
+                found += _checked(session, [run.id for run in runs], arm.name, baseline, check)
+        return found
+
+
+def understand(table: Mapping[str, Any]) -> Task:
+    """The evaluation that a table asks for; raises UserError where its parts do not fit each other."""
+    settings, plugin, config = split_settings(table, "evaluate", Settings, "benchmark", "benchmark")
+    task = Task(settings=settings, plugin=plugin, config=config, shape=getattr(plugin, "SHAPE", "versus"))
+    if not settings.judgments:
+        _check_sides(task)
+    return task
+
+
 async def evaluate(session: Session, table: Mapping[str, Any]) -> EvaluateResult:
     """Run a benchmark over models or a judge; the same command again prints the finished result."""
-    settings, plugin, config = split_settings(table, "evaluate", Settings, "benchmark", "benchmark")
-    shape: Shape = getattr(plugin, "SHAPE", "versus")
-    task = Task(settings=settings, plugin=plugin, config=config, shape=shape)
+    task = understand(table)
+    settings, plugin, shape = task.settings, task.plugin, task.shape
     if settings.judgments:
         return _stored(session, task)
-    _check_sides(task)
     arms = open_arms(session, _specs(settings), settings.generate)
     defaults = getattr(plugin, "JUDGE", DEFAULT_JUDGE[shape])
     own = settings.judge.get("judge", defaults.get("judge")) == defaults.get("judge")
     _, bench = open_judge(session, {**(defaults if own else {}), **settings.judge})
     _check_judge(task, bench)
-    if getattr(config, "proxy", None) == "":
-        task = replace(task, config=replace(config, proxy=bench.instrument.name))
+    if getattr(task.config, "proxy", None) == "":
+        task = replace(task, config=replace(task.config, proxy=bench.instrument.name))
     source = _source(session, task)
     items = labelled(session, source, settings.labels) if shape == "labels" else None
     prompts = items.prompts if items else session.prompts(source)
     inputs = {"prompts": source.id, **{arm.name: arm.stored for arm in arms if arm.stored}}
-    with session.begin("evaluate", task.resolved(arms, bench), inputs) as writer:
+    scoring = Scoring(task=task, prompts=prompts, arms=arms, items=items)
+    made_with = manifest(session, prompts, arms, bench)
+    if unequal_budgets(made_with):
+        session.say(f"warning: {unequal_budgets(made_with)}")
+    with session.begin("evaluate", {**task.resolved(arms, bench), "manifest": made_with}, inputs) as writer:
         run = Ledger(writer)
         generations, answers = _answers(session, arms, prompts, run, items)
         baseline = arms[-1].name if shape == "versus" else ""
@@ -143,7 +197,7 @@ async def evaluate(session: Session, table: Mapping[str, Any]) -> EvaluateResult
         decision = _decision(session, task, arms, prompts, run, bench)
 
         def conclude() -> None:
-            for made in _estimates(session, task, run.run, prompts, arms, items):
+            for made in scoring.estimates(session, [run.run]):
                 run.append("estimates", made)
             for made in decision.estimates() if decision else ():
                 run.append("estimates", made)
@@ -152,7 +206,7 @@ async def evaluate(session: Session, table: Mapping[str, Any]) -> EvaluateResult
             session, "evaluate", prompts, [run], generations=generations, judgings=judgings, answers=answers,
             conclude=conclude, batches=decision.batches if decision else None,
         )  # fmt: skip
-        return EvaluateResult(flow.run, flow, session.read(Estimate, run.run))
+        return EvaluateResult(flow.run, flow, session.read(Estimate, run.run), scoring)
 
 
 def _specs(settings: Settings) -> list[str]:
@@ -221,36 +275,18 @@ def _decision(
     return Decision(seed=session.options.seed, total=len(prompts), evidence=evidence)
 
 
-def _estimates(
-    session: Session, task: Task, run: Run, prompts: Sequence[Prompt], arms: Sequence[Arm], items: Labelled | None
-) -> list[Estimate]:
-    told, check = session.read(Judgment, run), task.settings.check
-    if items:
-        return task.score(Evidence.of(prompts, items.completions.values(), [*told, *items.labels]))
-    baseline = arms[-1].name if task.shape == "versus" else ""
-    kept = [j for j in told if task.shape != "versus" or not check or not j.judge.startswith(check)]
-    if task.shape == "versus" and not any(len(j.completion_ids) == 2 for j in kept):
-        raise UserError("no comparison was judged: every prompt failed or was skipped; the run's outcomes say why")
-    evidence = Evidence.of(prompts, session.read(Completion, run), kept, baseline=baseline, gold="")
-    found = task.score(evidence)
-    if check and task.shape == "versus":
-        for arm in arms[:-1]:
-            found += _checked(session, run, arm.name, baseline, check)
-    return found
-
-
-def _checked(session: Session, run: Run, model: str, baseline: str, check: str) -> list[Estimate]:
+def _checked(session: Session, runs: list[str], model: str, baseline: str, check: str) -> list[Estimate]:
     """Mean score of each side by the checking judge, and their paired difference over the prompts that both answered."""
-    model_of = {c.id: c.model for c in session.read(Completion, run)}
-    scores: dict[str, dict[str, float]] = {model: {}, baseline: {}}
-    for judgment in session.read(Judgment, run):
+    model_of = {c.id: c.model for c in session.store.read(Completion, run=runs)}
+    scores: dict[str, dict[str, list[float]]] = {model: {}, baseline: {}}
+    for judgment in session.store.read(Judgment, run=runs):
         side = model_of[judgment.completion_ids[0]]
         if judgment.judge.startswith(check) and judgment.scores and side in scores:
-            scores[side][judgment.prompt_id] = judgment.scores[0]
+            scores[side].setdefault(judgment.prompt_id, []).append(judgment.scores[0])
     shared = sorted(scores[model].keys() & scores[baseline].keys())
     if not shared:
         return []
-    mine, theirs = ([scores[side][p] for p in shared] for side in (model, baseline))
+    mine, theirs = ([float(np.mean(scores[side][p])) for p in shared] for side in (model, baseline))
     about = {"model": model, "baseline": baseline, "judge": check}
     return [
         _as_estimate(f"{check}: {model}", mean_interval(mine), about),
@@ -300,19 +336,24 @@ def _stored(session: Session, task: Task) -> EvaluateResult:
 
 
 def _token_account(evidence: Evidence) -> list[Estimate]:
-    """Mean tokens of each model's answers, where they were counted: unequal budgets are the commonest unfairness."""
-    tokens: dict[str, list[tuple[str, int]]] = {}
+    """Mean tokens of each model's answers, where they were counted, and how many were cut at the budget.
+
+    Unequal budgets are the commonest unfairness.
+    """
+    counted: dict[str, list[tuple[str, int]]] = {}
+    cut: Counter[str] = Counter()
     for completion in evidence.completions.values():
-        if completion.usage.completion_tokens:
-            own = tokens.setdefault(completion.model, [])
-            own.append((completion.prompt_id, completion.usage.completion_tokens))
+        tokens = answer_tokens(completion)
+        if tokens:
+            counted.setdefault(completion.model, []).append((completion.prompt_id, tokens))
+            cut[completion.model] += completion.finish_reason == "length"
     return [
         estimate(
             f"answer_tokens: {model}",
-            mean_interval([float(count) for _, count in counted], np.array([prompt for prompt, _ in counted])),
-            settings={"model": model},
+            mean_interval([float(count) for _, count in own], np.array([prompt for prompt, _ in own])),
+            settings={"model": model, "answers": len(own), "cut_at_the_budget": cut[model]},
         )
-        for model, counted in sorted(tokens.items())
+        for model, own in sorted(counted.items())
     ]
 
 
