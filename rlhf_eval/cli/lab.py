@@ -1,0 +1,84 @@
+"""What ``lab`` does and shows: the studies, then each one's arms beside its control."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rlhf_eval.cli.show import table
+from rlhf_eval.errors import UserError
+from rlhf_eval.records import Estimate, to_row
+from rlhf_eval.stages.study import Study
+from rlhf_eval.verbs.lab import LabResult, read_study, studies
+from rlhf_eval.verbs.lab import lab as run_study
+from rlhf_eval.verbs.session import Options, Session
+
+
+def lab(options: argparse.Namespace) -> int:
+    """Run studies, or list them."""
+    names = options.study or list(studies())
+    if options.dry_run or not (options.study or options.quick or options.all):
+        known = {name: read_study(name) for name in names}
+        _list(known, as_json=options.json)
+        return 0
+    if options.study and options.all:
+        raise UserError("lab takes names of studies, or --all, not both")
+    session = Session(Options(store=Path(options.store), seed=options.seed, quiet=options.quiet or options.json))
+    for name in names:
+        result = asyncio.run(run_study(session, name, quick=options.quick, seeds=options.seeds, sets=options.set))
+        _study(result, session, as_json=options.json)
+    return 0
+
+
+def _list(known: dict[str, Study], *, as_json: bool) -> None:
+    if as_json:
+        for name, study in known.items():
+            print(json.dumps({"event": "study", "name": name, **to_row(study)}))
+        return
+    rows = [
+        [f"  {name}", study.title, f"{len(study.arms)} arms, {study.seeds} seeds", _minutes(study)]
+        for name, study in known.items()
+    ]
+    print(table([], rows))
+    for name, study in known.items():
+        print(f"\n{name}: {study.question}")
+    print("\n  next:    rlhf-eval lab --quick, or rlhf-eval lab NAME")
+
+
+def _minutes(study: Study) -> str:
+    quick, full = (study.minutes.get(kind) for kind in ("quick", "full"))
+    if quick is None or full is None:
+        return "never timed"
+    return f"about {quick:g} min quick, {full:g} min full, on two cores"
+
+
+def _study(result: LabResult, session: Session, *, as_json: bool) -> None:
+    if as_json:
+        for made in result.estimates:
+            print(json.dumps({"event": "lab", "run": result.run.id, **to_row(made)}))
+        return
+    study = result.study
+    print(f"\nlab: {study.title}\n  {study.question}")
+    for words in study.measures:
+        rows = list(_rows(study, [e for e in result.estimates if e.name == words]))
+        if rows:
+            print(f"\n{table([f'  {words}', 'value', '95 %', f'minus {study.control}', '95 %', 'seeds'], rows)}")
+    print(f"\n  figure:  {result.figure}\n  page:    {result.page}")
+    print(f"  results: {session.store.folder(result.run.id)}")
+    store = session.options.store
+    where = f" --store {store}" if str(store) != "rlhf-eval-store" else ""
+    print(f"  next:    rlhf-eval dashboard{where}")
+
+
+def _rows(study: Study, own: Sequence[Estimate]) -> Iterator[list[str]]:
+    gaps = {e.settings["arm"]: e for e in own if e.settings["role"] == "difference"}
+    for e in own:
+        if e.settings["role"] != "mean":
+            continue
+        gap = gaps.get(e.settings["arm"])
+        gained = [f"{gap.value:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}"] if gap else ["", ""]
+        lost = f"{e.n}, {e.failed} without" if e.failed else f"{e.n}"
+        yield [f"  {e.settings['arm']}", f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", *gained, lost]

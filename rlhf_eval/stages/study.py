@@ -1,0 +1,194 @@
+"""A study: one line of verbs, arms that change something in it, seeds, and a control that the arms are compared with.
+
+The unit of every interval is the seed: another draw of prompts, samples, labels and initial weights. Arms are compared on
+the same seeds.
+
+    estimates = [*compared(study, observed), *curved(study, observed)]
+    figure, page = drawn(study, estimates), written(study, estimates)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from rlhf_eval.errors import nearest
+from rlhf_eval.figures import Curve, Row, curves, dots
+from rlhf_eval.records import Estimate
+from rlhf_eval.stats.intervals import Interval, mean_interval, paired
+
+FIGURE = "figure.svg"
+"""The figure's name beside the page that shows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quick:
+    """What ``--quick`` makes smaller: seconds instead of an hour, and intervals to match."""
+
+    seeds: int = 2
+    """Seeds of the quick version."""
+    line: dict[str, Any] = field(default_factory=dict)
+    """Laid over the line of every arm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A question, the line that answers it, and the arms that differ."""
+
+    title: str
+    """What the study is called in tables and figures."""
+    question: str
+    """What is asked, in one sentence."""
+    line: dict[str, Any]
+    """The tables of a recipe, shared by the arms."""
+    arms: dict[str, dict[str, Any]]
+    """Arm to what it lays over the line; a table set to null is left out."""
+    control: str
+    """The arm that the others are compared with."""
+    measures: dict[str, str]
+    """Words to where the number stands: ``step/estimate``, or ``step/metric`` of a training, for the last evaluation."""
+    curves: dict[str, str] = field(default_factory=dict)
+    """Words to a family of numbers: ``step/metric`` of a training, or ``step/estimate*`` of best-of-n; both over KL."""
+    source: str = ""
+    """The paper that is followed."""
+    page: str = ""
+    """What the study does and how to read it, for its page."""
+    seeds: int = 5
+    """Seeds that every arm runs with."""
+    quick: Quick = field(default_factory=Quick)
+    """The small version."""
+    minutes: dict[str, float] = field(default_factory=dict)
+    """How long quick and full took on two cores, measured."""
+
+    def __post_init__(self) -> None:
+        if self.control not in self.arms:
+            raise ValueError(f"control is '{self.control}', which is no arm.{nearest(self.control, self.arms)}")
+        if min(self.seeds, self.quick.seeds) < 2:
+            raise ValueError("a study needs at least 2 seeds: one has no interval")
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one arm came to with one seed."""
+
+    arm: str
+    seed: int
+    values: Mapping[str, float]
+    points: Mapping[str, Sequence[tuple[float, float]]]
+    """Curve to its (x, y), in the order of x."""
+    run: str
+    """The last run of the arm: its lineage leads to all others."""
+
+
+def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid over it, table by table; None takes a key out."""
+    result = dict(base)
+    for key, value in over.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
+            result[key] = overlaid(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def compared(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
+    """Every measure of every arm, and its paired difference from the control's."""
+    by_arm: dict[str, dict[int, Observed]] = defaultdict(dict)
+    for one in observed:
+        by_arm[one.arm][one.seed] = one
+    for words in study.measures:
+        for arm, own in by_arm.items():
+            mine = {seed: o.values[words] for seed, o in own.items() if isfinite(o.values.get(words, float("nan")))}
+            if not mine:
+                continue
+            about = {"study": study.title, "arm": arm, "measure": words, "seeds": list(mine.values())}
+            lost = len(own) - len(mine)
+            yield _estimate(words, mean_interval(list(mine.values())), {**about, "role": "mean"}, lost)
+            theirs = {seed: o.values[words] for seed, o in by_arm[study.control].items() if words in o.values}
+            shared = sorted(mine.keys() & theirs.keys())
+            if arm != study.control and shared:
+                gap = paired([mine[s] for s in shared], [theirs[s] for s in shared])
+                role = {"role": "difference", "against": study.control, "p_value": gap.p_value}
+                yield _estimate(words, gap, {**about, **role}, len(own) - len(shared))
+
+
+def curved(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
+    """Every point of every curve, averaged over the seeds that reached it."""
+    for words in study.curves:
+        for arm in study.arms:
+            tracks = [o.points[words] for o in observed if o.arm == arm and words in o.points]
+            for place in range(max(map(len, tracks), default=0)):
+                reached = [track[place] for track in tracks if place < len(track)]
+                x = sum(point[0] for point in reached) / len(reached)
+                about = {"study": study.title, "arm": arm, "measure": words, "role": "point", "x": x, "place": place}
+                yield _estimate(
+                    words, mean_interval([point[1] for point in reached]), about, len(tracks) - len(reached)
+                )
+
+
+def _estimate(name: str, interval: Interval, about: Mapping[str, Any], lost: int) -> Estimate:
+    return Estimate(
+        name=name, value=interval.value, low=interval.low, high=interval.high, n=interval.n, failed=lost,
+        method=f"{interval.method}, over seeds", settings={**about, "se": interval.se, "level": interval.level},
+    )  # fmt: skip
+
+
+def drawn(study: Study, estimates: Sequence[Estimate]) -> str:
+    """The study's figure: its curves where it has some, else its first measure arm by arm."""
+    points = [e for e in estimates if e.settings["role"] == "point"]
+    if points:
+        lines = dict.fromkeys((e.name, str(e.settings["arm"])) for e in points)
+        return curves(
+            study.title, [_curve(points, *line) for line in lines], x="square root of KL, in nats", y="reward"
+        )
+    first = next(iter(study.measures))
+    rows = [
+        Row(str(e.settings["arm"]), e.value, e.low, e.high)
+        for e in estimates
+        if e.name == first and e.settings["role"] == "mean"
+    ]
+    return dots(f"{study.title}: {first}", rows, unit=f"{first}, 95 % over {rows and estimates[0].n} seeds")
+
+
+def _curve(points: Sequence[Estimate], words: str, arm: str) -> Curve:
+    own = sorted(
+        (e for e in points if e.name == words and e.settings["arm"] == arm), key=lambda e: float(e.settings["x"])
+    )
+    return Curve(
+        name=f"{words}, {arm}",
+        x=[float(e.settings["x"]) for e in own],
+        y=[e.value for e in own],
+        low=[e.low if isfinite(e.low) else e.value for e in own],
+        high=[e.high if isfinite(e.high) else e.value for e in own],
+    )
+
+
+def written(study: Study, estimates: Sequence[Estimate]) -> str:
+    """The study's page in Markdown: the question, how it is asked, and what was measured."""
+    parts = [f"# {study.title}", study.question]
+    if study.source:
+        parts.append(f"After {study.source}.")
+    parts += [study.page.strip(), f"![{study.title}]({FIGURE})", *_tables(study, estimates)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tables(study: Study, estimates: Sequence[Estimate]) -> Iterator[str]:
+    for words in study.measures:
+        own = [e for e in estimates if e.name == words]
+        gaps = {e.settings["arm"]: e for e in own if e.settings["role"] == "difference"}
+        lines = [
+            f"| {words} | value | 95 % | minus {study.control} | 95 % | seeds |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for e in own:
+            if e.settings["role"] == "mean":
+                arm = str(e.settings["arm"])
+                gap = gaps.get(arm)
+                gained = f"{gap.value:+.3f} | {gap.low:+.3f} to {gap.high:+.3f}" if gap else " | "
+                lines.append(f"| {arm} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {gained} | {e.n} |")
+        yield "\n".join(lines)

@@ -1,0 +1,128 @@
+"""Studies: arms over seeds, compared with the control on the same seeds, and every shipped one holds together."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rlhf_eval.errors import UserError
+from rlhf_eval.stages.study import Observed, Study, compared, curved, overlaid
+from rlhf_eval.verbs.lab import LabResult, lab, read_study, studies
+from rlhf_eval.verbs.session import Options, Session
+
+TOY = """
+title: a toy
+question: Is gold a better chooser than chance?
+control: chance
+seeds: 3
+measures: {gold of the chosen: "evaluate/reward: chosen"}
+line:
+  load: {source: sandbox, limit: 6}
+  generate: {model: "mock:writer", n: 3}
+  judge: {judge: gold}
+  pairs: {rule: top_per_prompt, control: false}
+  evaluate: {benchmark: reward, model: chosen=run:pairs, judge: {judge: gold}}
+arms:
+  chance: {pairs: {rule: random_per_prompt}}
+  gold: {}
+quick: {seeds: 2, line: {load: {limit: 4}}}
+"""
+
+
+def study(**changes: object) -> Study:
+    made = {
+        "title": "t",
+        "question": "q?",
+        "line": {},
+        "arms": {"a": {}, "b": {}},
+        "control": "a",
+        "measures": {"m": "s/m"},
+    }
+    return Study(**{**made, **changes})  # type: ignore[arg-type]
+
+
+def seen(arm: str, values: list[float], points: list[list[tuple[float, float]]] | None = None) -> list[Observed]:
+    tracks = points or [[] for _ in values]
+    return [Observed(arm, k, {"m": v}, {"c": tracks[k]}, f"{arm}{k}") for k, v in enumerate(values)]
+
+
+def run(store: Path, name: str, **options: object) -> LabResult:
+    session = Session(Options(store=store, quiet=True))
+    return asyncio.run(lab(session, name, **options))  # type: ignore[arg-type]
+
+
+def test_arms_are_compared_with_the_control_seed_by_seed() -> None:
+    a, b = [0.1, 0.5, 0.3, 0.9], [0.2, 0.7, 0.35, 1.0]
+    made = list(compared(study(), [*seen("a", a), *seen("b", b)]))
+    (gap,) = [e for e in made if e.settings["role"] == "difference"]
+    reference = stats.ttest_rel(b, a).confidence_interval()
+    assert (gap.low, gap.high) == pytest.approx((reference.low, reference.high))
+    assert gap.settings["against"] == "a"
+    assert gap.n == 4
+
+
+def test_a_seed_without_a_number_is_counted_and_left_out_of_both_sides() -> None:
+    made = list(compared(study(), [*seen("a", [0.1, 0.2, 0.3]), *seen("b", [0.4, float("nan"), 0.5])]))
+    mean, gap = (
+        next(e for e in made if e.settings["arm"] == "b" and e.settings["role"] == r) for r in ("mean", "difference")
+    )
+    assert (mean.n, mean.failed) == (2, 1)
+    assert gap.value == pytest.approx(np.mean([0.3, 0.2]))
+
+
+def test_curves_are_averaged_point_by_point() -> None:
+    tracks = [[(0.0, 0.0), (1.0, 1.0), (2.0, 0.5)], [(0.0, 0.0), (1.2, 0.8)]]
+    made = list(curved(study(curves={"c": "s/c*"}), seen("a", [0, 0], tracks)))
+    assert [e.value for e in made] == pytest.approx([0, 0.9, 0.5])
+    assert [e.settings["x"] for e in made] == pytest.approx([0, 1.1, 2.0])
+    assert [e.n for e in made] == [2, 2, 1]
+
+
+def test_tables_are_laid_over_tables_and_null_takes_one_out() -> None:
+    base = {"judge": {"judge": "gold", "orders": "both"}, "train.rm": {"lr": 1}}
+    assert overlaid(base, {"judge": {"orders": "one"}, "train.rm": None}) == {
+        "judge": {"judge": "gold", "orders": "one"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"control": "c"}, "control is 'c', which is no arm"), ({"seeds": 1}, "at least 2 seeds")],
+)
+def test_a_study_must_hold_together(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        study(**changes)
+
+
+def test_a_study_runs_through_the_verbs_stores_its_numbers_and_resumes(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(TOY)
+    first = run(tmp_path / "store", str(tmp_path / "toy.yaml"), quick=True)
+    runs = len(Session(Options(store=tmp_path / "store")).store.runs())
+    means = {e.settings["arm"]: e for e in first.estimates if e.settings["role"] == "mean"}
+    assert means["gold"].value >= means["chance"].value
+    assert means["gold"].n == 2
+    ElementTree.parse(first.figure)
+    assert "| gold |" in first.page.read_text()
+    again = run(tmp_path / "store", str(tmp_path / "toy.yaml"), quick=True)
+    assert again.run.id == first.run.id
+    assert len(Session(Options(store=tmp_path / "store")).store.runs()) == runs
+
+
+def test_a_measure_that_no_step_made_is_named_with_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(TOY.replace("reward: chosen", "rewards"))
+    with pytest.raises(UserError, match=r"'evaluate' made no number 'rewards'.*reward: chosen"):
+        run(tmp_path / "store", str(tmp_path / "toy.yaml"), quick=True)
+
+
+@pytest.mark.parametrize("name", studies())
+def test_every_shipped_study_is_a_recipe_in_every_arm(name: str) -> None:
+    found = read_study(name)
+    assert found.page
+    assert found.question.endswith("?")
+    measured = {place.partition("/")[0] for place in (*found.measures.values(), *found.curves.values())}
+    assert measured <= {step for over in found.arms.values() for step in overlaid(found.line, over)}
