@@ -35,8 +35,8 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_eval.config import as_settings
-from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import open_checkpoint
+from rlhf_eval.errors import RequestFailed, UserError
+from rlhf_eval.models.checkpoints import open_checkpoint, quiet
 from rlhf_eval.models.weights import device_of, ends_of, load_weights
 from rlhf_eval.records import Completion, Prompt, Sampling, Usage, fingerprint
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward
@@ -68,6 +68,7 @@ NEEDS_REWARD = True
 CHECKPOINTS = ("critic", "reference")
 """Settings that name a checkpoint, which the verb resolves as it does the model."""
 STATE = "state.pt"
+ADVICE = "lower learning_rate, or set max_grad_norm or reward_clip; the state before is kept in steps/"
 
 
 def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
@@ -109,8 +110,9 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         if last or stopped or loop.step % config.save_every == 0:
             loop.save(saved, time.monotonic() - started)
     if not stopped:
-        loop.policy.save_pretrained(out / "checkpoint")
-        loop.tokens.tokenizer.save_pretrained(out / "checkpoint")
+        with quiet():
+            loop.policy.save_pretrained(out / "checkpoint")
+            loop.tokens.tokenizer.save_pretrained(out / "checkpoint")
     return Metrics(
         steps=loop.step,
         rows=len(loop.prompts),
@@ -486,7 +488,7 @@ class Loop:
             seen["grad_norm"] = self._descend(share, seen)
             sums = {name: sums.get(name, 0.0) + value / len(steps) for name, value in seen.items()}
         self.trained_tokens += len(rollout.plan) * int(mask.sum())
-        row = {**sums, "learning_rate": share * self.config.learning_rate, "tokens": float(self.trained_tokens)}
+        row = {**sums, "learning_rate": share * self.config.learning_rate}
         if not self.critic:
             del row["value_loss"]
             return row
@@ -536,9 +538,8 @@ class Loop:
             norm = float(nn.utils.clip_grad_norm_(module.parameters(), config.max_grad_norm or math.inf))
             if not math.isfinite(norm) or not all(map(math.isfinite, seen.values())):
                 raise UserError(
-                    f"step {self.step}: the loss is {seen['loss']}, the critic's {seen['value_loss']}, a gradient's norm "
-                    f"{norm}; lower learning_rate (it is {config.learning_rate:g}), set max_grad_norm or reward_clip, and "
-                    "run the command again: it goes on from the last saved state"
+                    f"step {self.step}: the loss is {seen['loss']}, the critic's {seen['value_loss']}, the norm of a "
+                    f"gradient {norm}; {ADVICE}"
                 )
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
@@ -563,9 +564,13 @@ class Loop:
             )
             for name, prompt in asked
         ]
-        self.policy.eval()
-        with self._precision():
-            drawn = self.sampler.sample(asks, temperature=config.temperature, max_tokens=config.max_new_tokens)
+        try:
+            with self._precision():
+                drawn = self.sampler.sample(asks, temperature=config.temperature, max_tokens=config.max_new_tokens)
+        except RequestFailed as error:
+            raise UserError(
+                f"step {self.step}: the policy can no longer be sampled from ({error}); {ADVICE}"
+            ) from error
         written = [
             [self._completion(name, prompt, k, one, purpose) for k, one in enumerate(group)]
             for (name, prompt), group in zip(asked, drawn, strict=True)
