@@ -51,7 +51,8 @@ STYLE = """<style>
   margin: 0; unicode-bidi: isolate;}
 .re-text ins {text-decoration: underline; text-decoration-thickness: 2px; text-underline-offset: 3px;
   background: rgba(0,114,178,.16);}
-.re-text del {text-decoration: line-through; background: rgba(213,94,0,.16);}
+.re-text del {text-decoration: underline dotted; text-decoration-thickness: 2px; text-underline-offset: 3px;
+  background: rgba(213,94,0,.16);}
 .re-table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; width: 100%;}
 .re-table caption {text-align: left; font-size: .85rem; padding-bottom: .3rem;}
 .re-table th {text-align: left; font-weight: 600;}

@@ -8,7 +8,7 @@ example(store, table, kept[0]).verdicts
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +18,7 @@ import numpy as np
 from dashboards.data.labels import said_by_people
 from dashboards.data.reading import about, pick
 from dashboards.data.state import Nothing
+from dashboards.words import short
 from rlhf_eval.records import Completion, Judgment, Prompt
 from rlhf_eval.stats.arrays import Bools, Floats, Ints
 from rlhf_eval.store.runs import Store
@@ -31,9 +32,9 @@ OUTCOMES: Mapping[Outcome, str] = {
     "won": "A won",
     "lost": "A lost",
     "tied": "tied",
-    "flipped": "flips with the order",
-    "disputed": "judges disagree",
-    "unread": "no verdict",
+    "flipped": "flipped",
+    "disputed": "disputed",
+    "unread": "unread",
 }
 """What the outcomes are called, on pages and in their URLs."""
 
@@ -291,6 +292,53 @@ def example(store: Store, prompt_id: str, x: str, y: str, *, judge: str = "", mo
         verdicts=tuple(sorted(verdicts, key=lambda j: (j.judge != judge, j.judge, j.order, j.repeat))),
         grades=tuple(sorted(grades, key=lambda j: (j.judge, j.completion_ids != (left.id,)))),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """What one judge or person says about the two answers of an example, over all orders and repeats."""
+
+    judge: str
+    asked: int
+    share: float | None
+    """Of its verdicts, what went to ``left``; None where none could be read."""
+    first: float | None
+    """The same where ``left`` was shown first; None where it never was."""
+    second: float | None
+    problem: str
+    """Why verdicts could not be read."""
+
+    @property
+    def shares(self) -> tuple[float | None, float | None, float | None]:
+        """Overall, shown first, shown second."""
+        return self.share, self.first, self.second
+
+    @property
+    def says(self) -> str:
+        """``A`` for left, ``B`` for right, ``tie``, or ``unread``."""
+        if self.share is None:
+            return "unread"
+        return "A" if self.share > 0.5 else "B" if self.share < 0.5 else "tie"
+
+
+def votes(one: Example) -> list[Vote]:
+    """The verdicts of an example, one row a judge, in their order."""
+    rows: dict[str, list[Judgment]] = {}
+    for verdict in one.verdicts:
+        rows.setdefault(verdict.judge, []).append(verdict)
+    return [_vote(one, judge, given) for judge, given in rows.items()]
+
+
+def _vote(one: Example, judge: str, given: Sequence[Judgment]) -> Vote:
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for verdict in given:
+        share = one.share(verdict)
+        if share is not None:
+            sides[one.left_first(verdict)].append(share)
+    both = sides[True] + sides[False]
+    share, first, second = (sum(s) / len(s) if s else None for s in (both, sides[True], sides[False]))
+    problem = "; ".join(sorted({short(v.error, 100) for v in given if v.error}))
+    return Vote(judge=judge, asked=len(given), share=share, first=first, second=second, problem=problem)
 
 
 # Differences ----------------------------------------------------------------------------------------------------------

@@ -9,16 +9,12 @@ import streamlit as st
 
 from dashboards import show, words
 from dashboards.data import examples, results
-from dashboards.data.examples import OUTCOMES, Example, Filters, Gap, Pairs, Span
+from dashboards.data.examples import OUTCOMES, Example, Filters, Gap, Pairs, Span, Vote
 from rlhf_eval.records import Completion, Judgment
 from rlhf_eval.stats.arrays import Ints
 
-GAPS: Mapping[Gap, str] = {
-    "": "any length",
-    "longer": "A much longer",
-    "shorter": "A much shorter",
-    "alike": "about as long",
-}
+GAPS: Mapping[Gap, str] = {"": "any", "longer": "A longer", "shorter": "A shorter", "alike": "alike"}
+MEANING = "Flipped: the two orders name different winners. Disputed: another judge names the other winner. Unread: no verdict."
 PLAIN = "Links, images and HTML stay plain words: nothing is ever fetched."
 VERDICTS = 12
 """Verdicts whose words are shown; the table has all."""
@@ -36,12 +32,10 @@ def page() -> None:
     _verdict(one, found.judge)
     _prompt(one, markdown=markdown)
     _answers(one, marks=marks, markdown=markdown)
-    _reasons(one)
+    _reasons(one, found.judge)
     show.how(
         "A's share is the mean over every readable verdict of the judge on these two answers, both orders and all "
-        "repeats; above one half A won. A verdict *flips* where the two orders name different winners. Judges *disagree* "
-        "where another judge names the other winner. *Much longer* is at least "
-        f"{examples.MUCH:g} times the characters.",
+        "repeats; above one half A won. The win rate over all prompts, with its interval, is on Leaderboard and Compare.",
         show.command("compare", one.left.model, one.right.model, "--judge", found.judge),
     )
 
@@ -67,9 +61,9 @@ def _filtered() -> tuple[Pairs, Ints, Filters]:
         category = show.choice("Category", known, "category", every="all prompts")
     left, right = st.columns([4, 3])
     with left:
-        outcome = show.switch("Outcome", OUTCOMES, "outcome")
+        outcome = show.switch("Outcome", OUTCOMES, "outcome", help=MEANING)
     with right:
-        gap = show.switch("Length", GAPS, "gap")
+        gap = show.switch("Length", GAPS, "gap", help=f"Longer: at least {examples.MUCH:g} times the characters.")
     filters = Filters(model=a, opponent=b, category=category, outcome=outcome, gap=gap)
     prompts = show.ask(examples.prompts_in, category) if category else None
     chars = show.ask(examples.lengths) if gap else None
@@ -102,46 +96,27 @@ def _browse(found: Pairs, kept: Ints) -> tuple[int, bool, bool]:
 
 
 def _verdict(one: Example, judge: str) -> None:
-    """Who won by whose word, in one line of cards."""
-    mine = [v for v in one.verdicts if v.judge == judge]
-    shares = [share for v in mine if (share := one.share(v)) is not None]
-    a, b = (words.short(c.model, 36) for c in (one.left, one.right))
-    if not shares:
-        reasons = "; ".join(sorted({words.short(v.error or "", 120) for v in mine}))
-        show.card("Verdict", "none could be read", [reasons or "no verdict of this judge is stored"], grey=True)
+    """Who won by whose word, on one card."""
+    votes = examples.votes(one)
+    mine = next((vote for vote in votes if vote.judge == judge), None)
+    if mine is None or mine.share is None:
+        show.card("Verdict", "none could be read", [mine.problem if mine else "no verdict is stored"], grey=True)
         return
-    mean = sum(shares) / len(shares)
-    won = f"A, {a}, won" if mean > 0.5 else f"B, {b}, won" if mean < 0.5 else "a tie"
-    fine = [f"A's share {mean:.2f} over {len(shares)} verdict{'s' * (len(shares) != 1)}, judge {judge}"]
-    show.card("Verdict", won, [*fine, _orders(one, mine), *_others(one, judge)])
+    names = {"A": one.left.model, "B": one.right.model}
+    won = f"{mine.says}, {words.short(names[mine.says], 60)}, won" if mine.says in names else "a tie"
+    fine = [f"A's share {mine.share:.2f}, n = {mine.asked} verdicts on this prompt, judge {judge}", _orders(mine)]
+    others = [vote.says for vote in votes if vote.judge != judge and vote.share is not None]
+    if others:
+        fine.append(f"of {len(others)} other judges and people {others.count('A')} say A, {others.count('B')} say B")
+    show.card("Verdict", won, fine)
 
 
-def _orders(one: Example, mine: Sequence[Judgment]) -> str:
-    sides: dict[bool, list[float]] = {True: [], False: []}
-    for each in mine:
-        share = one.share(each)
-        if share is not None:
-            sides[one.left_first(each)].append(share)
-    if not (sides[True] and sides[False]):
-        shown = "A" if sides[True] else "B"
+def _orders(vote: Vote) -> str:
+    if vote.first is None or vote.second is None:
+        shown = "A" if vote.second is None else "B"
         return f"judged in one order only, {shown} first: whether it would flip is not known"
-    first, second = (sum(s) / len(s) for s in (sides[True], sides[False]))
-    verdict = "the order decides it" if (first - 0.5) * (second - 0.5) < 0 else "both orders agree"
-    return f"A shown first {first:.2f}, A shown second {second:.2f}: {verdict}"
-
-
-def _others(one: Example, judge: str) -> list[str]:
-    """What other judges and people say about the same two answers."""
-    votes: dict[str, list[float]] = {}
-    for verdict in one.verdicts:
-        share = one.share(verdict)
-        if verdict.judge != judge and share is not None:
-            votes.setdefault(verdict.judge, []).append(share)
-    if not votes:
-        return []
-    means = [sum(given) / len(given) for given in votes.values()]
-    for_a, for_b = sum(m > 0.5 for m in means), sum(m < 0.5 for m in means)
-    return [f"of {len(means)} other judges and people {for_a} say A, {for_b} say B"]
+    said = "the order decides it" if (vote.first - 0.5) * (vote.second - 0.5) < 0 else "both orders agree"
+    return f"A shown first {vote.first:.2f}, A shown second {vote.second:.2f}: {said}"
 
 
 def _prompt(one: Example, *, markdown: bool) -> None:
@@ -190,33 +165,25 @@ def _spans(spans: Sequence[Span], tag: str) -> str:
     return "".join(f"<{tag}>{html.escape(text)}</{tag}>" if only else html.escape(text) for text, only in spans)
 
 
-def _reasons(one: Example) -> None:
-    """Every verdict with the judge's own words, both orders side by side."""
-    if not one.verdicts:
-        return
-    st.subheader("Verdicts", anchor=False)
-    rows = []
-    for verdict in one.verdicts:
-        share = one.share(verdict)
-        rows.append(
-            [
-                words.short(verdict.judge, 60),
-                "A" if one.left_first(verdict) else "B",
-                str(verdict.repeat + 1),
-                "unreadable" if share is None else "A" if share > 0.5 else "B" if share < 0.5 else "tie",
-                "" if share is None else f"{share:.2f}",
-                words.short(verdict.error or "", 60),
-            ]
-        )
-    head = ["judge", "shown first", "asked", "says", "A's share", "problem"]
-    show.table(head, rows, right=[4], caption="Every verdict on these two answers")
-    spoken = [v for v in one.verdicts if v.rationale][:VERDICTS]
+def _reasons(one: Example, judge: str) -> None:
+    """The judge's own words, both orders side by side; then what every judge and person says."""
+    spoken = [v for v in one.verdicts if v.rationale and v.judge == judge][:VERDICTS]
     for start in range(0, len(spoken), 2):
         for place, verdict in zip(st.columns(2), spoken[start : start + 2], strict=False):
             with place:
                 order = "A shown first" if one.left_first(verdict) else "B shown first"
-                st.markdown(f"**{words.escaped(verdict.judge)}**, {order}")
+                st.markdown(f"**The judge's words**, {order}")
                 show.foreign(verdict.rationale, label=f"Words of {verdict.judge}, {order}")
+    votes = examples.votes(one)
+    if votes:
+        st.markdown("**Every judge and person on these two answers**")
+        rows = [[words.short(v.judge, 70), v.says, *map(_share, v.shares), str(v.asked), v.problem] for v in votes]
+        head = ["judge", "says", "A's share", "A first", "B first", "asked", "problem"]
+        show.table(head, rows, right=[2, 3, 4, 5])
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":
