@@ -38,6 +38,8 @@ Loss = Literal[
     "sigmoid", "robust", "ipo", "ipo_norm", "hinge", "sigmoid_norm", "simpo", "orpo", "kto", "apo_zero", "apo_down",
     "slic", "rebel", "r3m",
 ]  # fmt: skip
+TIE = 1e-6
+"""Margins closer to zero are rounding: the pair counts half right."""
 WITHOUT_REFERENCE = frozenset({"simpo", "orpo", "slic"})
 
 
@@ -229,7 +231,7 @@ class Objective:
         with torch.no_grad():
             beta = self.config.beta
             stats = {
-                "accuracy": torch.where(delta == 0, 0.5, (delta > 0).float()),
+                "accuracy": torch.where(delta.abs() < TIE, 0.5, (delta > 0).float()),
                 "margin": delta,
                 "chosen_logps": scores.chosen,
                 "rejected_logps": scores.rejected,
@@ -368,3 +370,9 @@ LOSSES: Mapping[str, PairLoss] = {
     "rebel": _rebel,
 }
 """Every loss but kto, which reads single answers."""
+
+
+if __name__ == "__main__":
+    from trainers.launch import main
+
+    raise SystemExit(main(Config, train))

@@ -34,6 +34,9 @@ from trainers.data import Example, Limit, Tokenized
 SMALL = 10_000_000
 """Weights up to which a CPU is quickest with one thread."""
 
+LOGGED = ("loss", "learning_rate", "grad_norm", "epoch")
+"""What of the Trainer's own scalars enters a row of metrics."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -262,7 +265,7 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
         """One row of metrics: the Trainer's scalars and the means of the objective's statistics."""
         super().log(logs, start_time)
         if "loss" in logs:
-            wanted = {name: logs[name] for name in ("loss", "learning_rate", "grad_norm", "epoch") if name in logs}
+            wanted = {name: logs[name] for name in LOGGED if name in logs}
             self._row("train", {**wanted, **self.sums.means(self.accelerator)})
 
     def _row(self, split: str, values: Mapping[str, float]) -> None:

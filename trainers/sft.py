@@ -73,3 +73,9 @@ def _examples(data: Data, config: Config, job: Job) -> tuple[Tokenized, list[Exa
     tokens = Tokenized.load(job.model)
     examples, account = encode_demonstrations(data.demonstrations, tokens, config.limit, config.train_on)
     return tokens, examples, account
+
+
+if __name__ == "__main__":
+    from trainers.launch import main
+
+    raise SystemExit(main(Config, train))

@@ -5,19 +5,14 @@ data, identity = read_data(session, "latest", ("pairs",), trainer="dpo")
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.interop import trl
-from rlhf_eval.interop.files import Row, hash_of, peek, read_rows
-from rlhf_eval.interop.jsonl import messages_of
-from rlhf_eval.interop.loaded import Loaded
-from rlhf_eval.records import Completion, Demonstration, Message, PreferencePair, Prompt, Run, fingerprint, from_row
-from rlhf_eval.stages.pairs import Labelled
-from rlhf_eval.stages.training import Data, Stepwise
+from rlhf_eval.interop.files import hash_of
+from rlhf_eval.records import Demonstration, PreferencePair, Prompt, Run
+from rlhf_eval.stages.training import Data
+from rlhf_eval.stages.training_files import both_sides, read_file
 from rlhf_eval.verbs.session import Session, limited
 
 MAKERS: Mapping[str, str] = {
@@ -37,7 +32,7 @@ def read_data(session: Session, ref: str, reads: Sequence[str], *, trainer: str)
     """
     path = Path(ref)
     if path.exists() or path.suffix in {".jsonl", ".json", ".parquet", ".csv", ".gz"}:
-        found, inputs, where = _of_file(path), {f"file:{path.name}": hash_of(path) if path.is_file() else ref}, ref
+        found, inputs, where = read_file(path), {f"file:{path.name}": hash_of(path) if path.is_file() else ref}, ref
     else:
         run = session.find(ref, verbs=_verbs(reads))
         found, inputs, where = _of_run(session, run, reads), {"data": run.id}, f"run {run.id} ({run.verb})"
@@ -59,106 +54,6 @@ def _of_run(session: Session, run: Run, reads: Sequence[str]) -> Data:
     return Data(
         pairs=tuple(pairs),
         demonstrations=tuple(session.read(Demonstration, run)),
-        labelled=_both_sides(pairs) if "labelled" in reads else (),
+        labelled=both_sides(pairs) if "labelled" in reads else (),
         prompts=tuple(session.store.read(Prompt, run=session.lineage(run))),
     )
-
-
-def _of_file(path: Path) -> Data:
-    first = peek(path)
-    if {"chosen_id", "rejected_id"} <= set(first):
-        return Data(pairs=_records(PreferencePair, path))
-    if {"completion_id", "rule"} <= set(first) and "label" not in first:
-        return Data(demonstrations=_records(Demonstration, path))
-    if {"completions", "labels"} <= set(first):
-        return Data(stepwise=_stepwise(path))
-    return _of_loaded(trl.read(path, strict=True))
-
-
-def _of_loaded(loaded: Loaded) -> Data:
-    """TRL's rows: pairs as they are, labelled answers, and other answers as demonstrations."""
-    prompts = {prompt.id: prompt for prompt in loaded.prompts}
-    paired = {i for pair in loaded.pairs for i in (pair.chosen_id, pair.rejected_id)}
-    labels = {j.completion_ids[0]: j.scores[0] for j in loaded.judgments if len(j.scores) == 1}
-    free = [c for c in loaded.completions if c.id not in paired]
-    return Data(
-        pairs=loaded.pairs,
-        demonstrations=tuple(_demonstration(prompts[c.prompt_id], c) for c in free if c.id not in labels),
-        labelled=tuple(_labelled(prompts[c.prompt_id], c, labels[c.id]) for c in free if c.id in labels)
-        or _both_sides(loaded.pairs),
-        prompts=loaded.prompts,
-    )
-
-
-def _demonstration(prompt: Prompt, completion: Completion) -> Demonstration:
-    return Demonstration.of(prompt=prompt, completion=completion, score=1.0, labeler=trl.SOURCE, rule="file")
-
-
-def _labelled(prompt: Prompt, completion: Completion, score: float) -> Labelled:
-    return Labelled(
-        id=fingerprint("labelled", prompt.id, completion.id, trl.SOURCE, "file"),
-        prompt=prompt.messages,
-        completion=(Message("assistant", completion.text),),
-        label=score > 0.5,
-        score=score,
-        labeler=trl.SOURCE,
-        rule="file",
-        prompt_id=prompt.id,
-        completion_id=completion.id,
-    )
-
-
-def _both_sides(pairs: Sequence[PreferencePair]) -> tuple[Labelled, ...]:
-    """Each pair as a good and a bad answer, as KTO's authors use pairs (arXiv 2402.01306, section 4)."""
-    return tuple(
-        Labelled(
-            id=fingerprint("labelled", pair.id, good),
-            prompt=pair.prompt,
-            completion=pair.chosen if good else pair.rejected,
-            label=good,
-            score=float(good),
-            labeler=pair.labeler,
-            rule=pair.rule,
-            prompt_id=pair.prompt_id,
-            completion_id=pair.chosen_id if good else pair.rejected_id,
-        )
-        for pair in pairs
-        for good in (True, False)
-    )
-
-
-def _records(kind: type[Any], path: Path) -> tuple[Any, ...]:
-    """The rows of a file that holds records as the store has them."""
-    problems: list[str] = []
-    found = []
-    for row in read_rows(path, problems):
-        try:
-            found.append(from_row(kind, row.values))
-        except UserError as error:
-            raise row.wrong(str(error)) from error
-    if problems:
-        raise UserError(problems[0])
-    return tuple(found)
-
-
-def _stepwise(path: Path) -> tuple[Stepwise, ...]:
-    problems: list[str] = []
-    found = [_steps(row) for row in read_rows(path, problems)]
-    if problems:
-        raise UserError(problems[0])
-    return tuple(found)
-
-
-def _steps(row: Row) -> Stepwise:
-    steps, labels = row.items("completions"), row.items("labels")
-    if len(steps) != len(labels):
-        raise row.wrong(f"{len(steps)} completions and {len(labels)} labels; each step needs one")
-    asked = row.get("prompt")
-    prompt = (Message("user", asked),) if isinstance(asked, str) else tuple(messages_of(row, "prompt"))
-    try:
-        values = tuple(float(label) for label in labels)
-    except (TypeError, ValueError):
-        raise row.wrong(f"'labels' must be numbers or true and false, not {json.dumps(labels)[:40]}") from None
-    if not all(isinstance(step, str) for step in steps):
-        raise row.wrong("'completions' must be texts, one a step")
-    return Stepwise(id=fingerprint("stepwise", row.where), prompt=prompt, steps=tuple(steps), labels=values)
