@@ -25,6 +25,8 @@ PAGES = {
     "Runs": {"training": "Training", "jobs": "Jobs and cost"},
 }
 """Group to the pages in it: file in ``pages/`` and part of the URL, to title. The first is home."""
+HIDDEN = {"lineage": "Lineage"}
+"""Pages that are not in the menu: every run and every row of a leaderboard leads there."""
 HOME = "leaderboard"
 
 
@@ -39,7 +41,11 @@ def main() -> None:
         ]
         for group, files in PAGES.items()
     }
-    page = st.navigation(pages)
+    hidden = [
+        st.Page(show.HOME / "pages" / f"{name}.py", title=shown, url_path=name, visibility="hidden")
+        for name, shown in HIDDEN.items()
+    ]
+    page = st.navigation({**pages, "Runs": [*pages["Runs"], *hidden]})
     with st.sidebar:
         st.caption(f"store `{show.opened().store.path}`")
     show.frame(page.run)
