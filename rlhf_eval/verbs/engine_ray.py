@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval import errors
-from rlhf_eval.errors import RlhfEvalError, UserError
+from rlhf_eval.errors import BudgetExceeded, RlhfEvalError, UserError
 from rlhf_eval.records import fingerprint
 from rlhf_eval.verbs.session import Absent, Cluster, Options, PartDone, Session
 
@@ -235,4 +235,5 @@ def _raise_first(rows: Sequence[Row]) -> None:
     for row in rows:
         if row["error"]:
             kind = getattr(errors, row["error"], UserError)
-            raise kind(row["words"])
+            share = " (a worker's share of the limit)" if kind is BudgetExceeded else ""
+            raise kind(row["words"] + share)
