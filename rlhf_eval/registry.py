@@ -116,6 +116,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "humaneval": "rlhf_eval.interop.humaneval",
         "human": "rlhf_eval.interop.human",
     },
+    "page": {"app": "dashboards.shell.app", "report": "dashboards.report"},
 }
 """Kind to name to module; the verbs ask for a kind and a name."""
 
@@ -127,6 +128,7 @@ OFFERS: Mapping[str, tuple[str, ...]] = {
     "trainer": ("Config", "READS", "plan", "train"),
     "benchmark": ("Config", "score"),
     "format": ("read",),
+    "page": ("main",),
 }
 """The names that a plugin of each kind must have."""
 

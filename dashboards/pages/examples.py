@@ -14,7 +14,7 @@ from rlhf_eval.records import Completion, Judgment
 from rlhf_eval.stats.arrays import Ints
 
 GAPS: Mapping[Gap, str] = {"": "any", "longer": "A longer", "shorter": "A shorter", "alike": "alike"}
-MEANING = "Flipped: the two orders name different winners. Disputed: another judge names the other winner. Unread: no verdict."
+MEANING = "Flipped: the orders name different winners. Disputed: another judge names the other one. Unread: no verdict."
 PLAIN = "Links, images and HTML stay plain words: nothing is ever fetched."
 VERDICTS = 12
 """Verdicts whose words are shown; the table has all."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
-from rlhf_eval.cli import sets, show, show_audit, show_plans, show_train, suites
+from rlhf_eval.cli import pages, sets, show, show_audit, show_plans, show_train, suites
 from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
 from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
@@ -51,6 +51,9 @@ def run(options: argparse.Namespace) -> int:
         "train": _train,
         "evaluate": _evaluate,
         "leaderboard": _leaderboard,
+        "dashboard": pages.dashboard,
+        "label": pages.label,
+        "report": pages.report,
         "compare": _compare,
         "parity": _parity,
         "plan": _plan,

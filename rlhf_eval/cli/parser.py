@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         _run,
         _lab,
         _runs,
+        _pages,
         _other,
     ):
         declare(add)
@@ -279,6 +280,23 @@ def _runs(add: Add) -> None:
     command = add("runs", "list, show or remove the runs of the store", work=False)
     command.add_argument("action", choices=("ls", "show", "rm"))
     command.add_argument("run", nargs="*", help="ids, the start of their hash, or latest")
+
+
+def _pages(add: Add) -> None:
+    for name, words in (
+        ("dashboard", "open the pages over the store in a browser"),
+        ("label", "open the page where people say which of two answers is better"),
+    ):
+        command = add(name, words, work=False)
+        command.add_argument("--run", default="", help="start with this run")
+        command.add_argument("--port", type=int, metavar="N", help="(default: the first free one from 8501)")
+        command.add_argument("--host", default="127.0.0.1", help="another address lets others in (%(default)s)")
+    command = add("report", "write results, judge cards and the top flips into one file", work=False)
+    command.add_argument("--run", default="", help="only this run's judgments")
+    command.add_argument("--judge", default="", help="only this judge (the start of its name)")
+    command.add_argument("--baseline", default="", help="only against this model")
+    command.add_argument("--format", choices=("html", "md", "latex"), default="html")
+    command.add_argument("-o", "--out", metavar="FILE", help="(default: report.html, report.md or report.tex)")
 
 
 def _other(add: Add) -> None:

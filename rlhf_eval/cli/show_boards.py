@@ -39,7 +39,12 @@ def boards(found: Sequence[Board], form: str) -> None:
             writer.writerows(_fields(board, row, behind) for row, behind in zip(board.rows, board.behind, strict=True))
         return
     for board in found:
-        print({"table": _table, "md": _markdown, "latex": _latex}[form](board))
+        print(rendered(board, form))
+
+
+def rendered(board: Board, form: str) -> str:
+    """One board as a table for the screen, Markdown or LaTeX."""
+    return {"table": _table, "md": _markdown, "latex": _latex}[form](board)
 
 
 def _title(board: Board) -> str:
