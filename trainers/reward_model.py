@@ -10,8 +10,9 @@
     outcome_mean       labelled   the same for the mean logit of the answer's tokens                    RLHF book, ch. 5
     process            stepwise   right or wrong at the end of each step                                arXiv 2305.20050
 
-A label is believed as far as it says: probability p pulls with p one way and 1 - p the other; ``lam`` below 1 caps how hard
-any one label pulls (R3M). The checkpoint is a standard ``...ForSequenceClassification`` with one label (``trainers.heads``).
+A label is believed as far as it says: probability p pulls with p one way and 1 - p the other; ``lam`` below 1 caps how
+hard any one label pulls (R3M). The checkpoint is a standard ``...ForSequenceClassification`` of one label; where there are
+several heads it is their mean, and all of them lie beside it (``trainers.heads``).
 
     rlhf-eval train reward_model --model sandbox:policy --data latest:pairs
     accelerate launch -m trainers.reward_model --config rm.yaml
