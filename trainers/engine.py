@@ -182,6 +182,8 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
 
     def run(self, notes: tuple[str, ...] = ()) -> Metrics:
         """Train, from where an earlier process stopped if there is one, and save; raises UserError on a loss of NaN."""
+        Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
+        self.accelerator.wait_for_everyone()
         state = transformers.trainer_utils.get_last_checkpoint(str(self.args.output_dir))
         with quiet():
             self.train(resume_from_checkpoint=state)
@@ -331,6 +333,7 @@ def arguments(settings: Settings, job: Job, out: Path, rows: int, *, evaluates: 
         data_seed=job.seed,
         average_tokens_across_devices=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
     )
 
 

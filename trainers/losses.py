@@ -50,7 +50,8 @@ def r3m(delta: Tensor, cap: float) -> Tensor:
     between steps: softplus(-delta) above tau = log(1 / cap - 1), a straight line of slope -cap below.
     """
     tau = torch.tensor(1 / cap - 1, dtype=delta.dtype, device=delta.device).log()
-    return F.softplus(-torch.maximum(delta, tau)) + cap * (tau - delta).clamp(min=0)
+    # Two branches, not a maximum, whose gradient is halved where both are equal: with cap .5 that is where training starts.
+    return torch.where(delta > tau, F.softplus(-delta), F.softplus(-tau) + cap * (tau - delta))
 
 
 def hinge(delta: Tensor) -> Tensor:
