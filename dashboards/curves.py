@@ -13,7 +13,7 @@ import pandas as pd
 from dashboards import words
 from dashboards.data.judges import Bin
 
-HEIGHT, SMALL = 300, 170
+HEIGHT, SMALL, LEGEND = 300, 180, 40
 MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 
@@ -49,7 +49,7 @@ def means(
     one are joined.
     """
     named = list(groups) or sorted(frame["group"].unique().tolist())
-    legend = alt.Legend(title=None, orient="top", labelLimit=420, symbolSize=90) if len(named) > 1 else None
+    legend = alt.Legend(title=None, orient="top", labelLimit=420, symbolSize=90, columns=1) if len(named) > 1 else None
     colour = alt.Color("group:N", scale=alt.Scale(domain=named), legend=legend)
     shape = alt.Shape(
         "group:N",
@@ -91,15 +91,15 @@ def with_fit(chart: alt.LayerChart, fit: pd.DataFrame, *, stop: float | None, la
         layers.append(alt.Chart(at).mark_rule(strokeWidth=2, color="gray").encode(x="x:Q"))
         layers.append(
             alt.Chart(at)
-            .mark_text(align="left", baseline="top", dx=6, dy=4, fontSize=13, fontWeight="bold", color="gray")
-            .encode(x="x:Q", y=alt.value(0), text="label:N")
+            .mark_text(align="left", baseline="bottom", dx=6, dy=-6, fontSize=13, fontWeight="bold", color="gray")
+            .encode(x="x:Q", y=alt.value(alt.ExprRef("height")), text="label:N")
         )
     return alt.layer(*layers)
 
 
 def histogram(bins: Sequence[tuple[float, float, int]], *, x: str, y: str = "pairs") -> alt.Chart:
     """Bars of counts between edges."""
-    frame = pd.DataFrame(bins, columns=["low", "high", "count"])
+    frame = pd.DataFrame(bins, columns=["low", "high", "count"]).assign(zero=0)
     tips = [
         alt.Tooltip("low:Q", title="from", format=".3g"),
         alt.Tooltip("high:Q", title="to", format=".3g"),
@@ -120,7 +120,7 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, x: str, y: str = "pai
 
 def scalar(frame: pd.DataFrame, *, title: str, groups: Sequence[str]) -> alt.Chart:
     """One scalar over steps; columns ``step``, ``value``, ``group`` (training and split)."""
-    legend = alt.Legend(title=None, orient="bottom", labelLimit=260, columns=1) if len(groups) > 1 else None
+    legend = alt.Legend(title=None, orient="top", labelLimit=260) if len(groups) > 1 else None
     single = bool((frame.groupby("group").size() == 1).any())
     return (
         alt.Chart(frame)
@@ -139,7 +139,7 @@ def scalar(frame: pd.DataFrame, *, title: str, groups: Sequence[str]) -> alt.Cha
                 alt.Tooltip("value:Q", title=title, format=".4g"),
             ],
         )
-        .properties(height=SMALL, title=alt.TitleParams(title, anchor="start", fontSize=13))
+        .properties(height=SMALL + LEGEND * (legend is not None), title=alt.TitleParams(title, anchor="start", fontSize=13))
     )  # fmt: skip
 
 

@@ -235,3 +235,8 @@ def standing(store: Store, run: str, judge: str = "") -> Standing:
         both_bad=sum(bool(label.metadata.get("both_bad")) for label in labels), judge=chosen, findings=findings,
         estimates=tuple(estimates), why_not=why_not,
     )  # fmt: skip
+
+
+def runs_state(store: Store) -> str:
+    """A text that changes with the runs and not with the labels: a queue stays as it is while people work on it."""
+    return fingerprint([(run.id, run.updated) for run in store.runs()])

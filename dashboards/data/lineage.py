@@ -59,10 +59,15 @@ class Trail:
     up: tuple[Stop, ...]
     down: tuple[Stop, ...]
 
-    def dot(self) -> str:
-        """The graph in Graphviz's language, from the first source to the last result."""
+    def dot(self, *, ink: str) -> str:
+        """The graph in Graphviz's language, from the first source to the last result, drawn in the colour ``ink``."""
         stops = {stop.run.id: stop for stop in (*reversed(self.up), self.start, *self.down)}
-        lines = ["digraph lineage {", "rankdir=LR; bgcolor=transparent; node [shape=box, style=rounded, fontsize=11];"]
+        look = f'color="{ink}", fontcolor="{ink}"'
+        lines = [
+            "digraph lineage {",
+            f"rankdir=LR; bgcolor=transparent; node [shape=box, style=rounded, fontsize=11, {look}];",
+        ]
+        lines.append(f"edge [fontsize=9, {look}];")
         for name, stop in stops.items():
             about = ", ".join(f"{count:,} {table}" for table, count in stop.holds.items())
             bold = ", penwidth=3" if name == self.start.run.id else ""
@@ -70,7 +75,7 @@ class Trail:
         for name, stop in stops.items():
             for role, source in sorted(stop.run.inputs.items()):
                 if source in stops:
-                    lines.append(f'"{source}" -> "{name}" [label="{_escaped(role)}", fontsize=9];')
+                    lines.append(f'"{source}" -> "{name}" [label="{_escaped(role)}"];')
         return "\n".join([*lines, "}"])
 
 

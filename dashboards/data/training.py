@@ -423,7 +423,7 @@ def _fitted(usable: Sequence[Step], table: Floats, draws: int, seed: int) -> Sto
     return Stop(
         fit=whole, b_low=min(b_low, whole.b), b_high=max(b_high, whole.b), d_low=min(d_low, whole.peak_d),
         d_high=max(d_high, whole.peak_d) if d_high < 1e6 else math.inf, step=nearest.step,
-        bends=b_low > 0 and whole.peak_d < d.max(), draws=draws,
+        bends=bool(b_low > 0 and whole.peak_d < d.max()), draws=draws,
     )  # fmt: skip
 
 

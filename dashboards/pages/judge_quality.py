@@ -32,7 +32,7 @@ def page() -> None:
     """Draw the page."""
     show.title("Judge quality", "Can I trust this judge today?")
     rows = show.ask(judges.overview)
-    asked = [row for row in rows if not row.role]
+    asked = sorted((row for row in rows if not row.role), key=lambda row: not row.audited)
     if not asked:
         st.info("Only gold and people have judged here; there is no judge to be measured.")
         _everybody(rows)
@@ -158,7 +158,7 @@ def _row(answer: Answer) -> list[str]:
     finding = answer.finding
     name, value, interval, n, says = cards.row(finding)
     few = int(n.replace(",", "")) < words.FEW
-    return [finding.section, name, value, interval, f"{n}{' (few)' * few}", says, answer.source]
+    return [finding.section, name, value, interval, f"{n}{' (few)' * few}", says, answer.source.partition(" ")[0]]
 
 
 def _missing(found: Quality) -> None:

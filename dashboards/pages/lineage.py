@@ -69,7 +69,7 @@ def _graph(found: Trail) -> None:
     count = 1 + len(found.up) + len(found.down)
     if count > 1:
         st.graphviz_chart(
-            found.dot(), width="stretch",
+            found.dot(ink="#E8E8E8" if st.context.theme.type == "dark" else "#262730"), width="content",
             alt=f"Graph of {count} runs: {len(found.up)} before this one, {len(found.down)} after it; listed below.",
         )  # fmt: skip
 
@@ -87,7 +87,8 @@ def _here(stop: Stop) -> None:
     with st.expander("Resolved settings and versions"):
         st.code(words.safe(write_yaml(dict(run.config))), language="yaml")
         st.code(words.safe(write_yaml({k: v for k, v in run.versions.items() if k != "command"})), language="yaml")
-    show.link(PAGES.get(run.verb, "jobs"), f"The page that shows a {run.verb} run", run=run.id)
+    page = PAGES.get(run.verb, "jobs")
+    show.link(page, f"Open it under {page.replace('_', ' ').capitalize()}", run=run.id)
 
 
 def _stops(title: str, stops: Sequence[Stop], nothing: str) -> None:
