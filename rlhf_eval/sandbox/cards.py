@@ -14,7 +14,7 @@ from typing import Any
 
 from rlhf_eval.config import write_yaml
 from rlhf_eval.records import Estimate
-from rlhf_eval.sandbox.pairs import COURSES, ECHO, FROM_POLICY
+from rlhf_eval.sandbox.pairs import ECHO, FROM_POLICY, PLANTED
 
 REBUILD = "python -m rlhf_eval.sandbox.pretrain --seed {seed} --out DIR"
 
@@ -42,15 +42,14 @@ Accuracy by family and difficulty, for orientation (few prompts a cell, so no in
 
 def judge_card(parameters: int, found: Sequence[Estimate], seed: int) -> str:
     """The card of ``sandbox:judge``."""
-    courses = ", then ".join(f"{c.first:.0%} and {c.longer:.0%}" for c in COURSES)
     body = f"""# sandbox:judge
 
 A Llama-architecture language model of {parameters:,} parameters that reads the prompt of the `pairwise` judge under its
 default settings (no ties, no reasoning, no reference) and answers `[[A]]` or `[[B]]`. It is a believable judge, not an
 oracle: it errs, and it has the biases that language models show as judges. It understands only the sandbox's tasks.
 
-Two biases are planted by the training labels, course by course ({courses}): some labels
-name the first answer and some the longer one, whatever gold says. The rest name the answer with the higher gold reward.
+Two biases are planted by the training labels: {PLANTED.first:.0%} name the first answer and {PLANTED.longer:.0%} the longer one,
+whatever gold says. The rest name the answer with the higher gold reward.
 {FROM_POLICY:.0%} of the training pairs are the policy's own samples. Beside the verdict it learned, with weight {ECHO}, to
 predict right answers while it reads.
 

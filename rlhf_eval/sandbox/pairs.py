@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from random import Random
 from typing import Any
 
@@ -33,8 +34,8 @@ class Planted:
     """Labels that name the longer answer whatever it says."""
 
 
-COURSES = (Planted(first=0.12, longer=0.15), Planted(first=0.05, longer=0.05), Planted(first=0.15, longer=0.05))
-"""What the judge is taught one after the other; the last course leaves it with the position bias that its card reports."""
+PLANTED = Planted(first=0.08, longer=0.06)
+"""What the judge is taught beside gold: enough that a few hundred pairs show the position bias, as its card reports."""
 
 ECHO = 0.3
 """Weight of predicting a right answer's own tokens while reading it, beside 1 for the verdict."""
@@ -42,7 +43,7 @@ ECHO = 0.3
 FORM = 0.02
 """Weight of the brackets and the end of the verdict, which are the same every time."""
 
-FROM_POLICY = 0.5
+FROM_POLICY = 0.6
 """Share of the training pairs that the policy itself wrote."""
 
 
@@ -82,17 +83,21 @@ def constructed(split: str, rng: Random) -> Pair:
 
 
 def sampled(prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Pair]:
-    """Every second answer of a prompt against the one before it, where gold tells them apart."""
-    found = (
-        pair(prompt, (first, second))
+    """Every answer of a prompt against every other one that gold tells from it."""
+    graded = (
+        (prompt, [(text, gold.reward(prompt, text).reward) for text in texts])
         for prompt, texts in zip(prompts, answers, strict=True)
-        for first, second in zip(texts[::2], texts[1::2], strict=True)
     )
-    return [p for p in found if p]
+    return [
+        Pair(prompt, (first, second), (better, worse))
+        for prompt, rows in graded
+        for (first, better), (second, worse) in combinations(rows, 2)
+        if better != worse
+    ]
 
 
 def training(tokenizer: Any, bank: Sequence[Pair], planted: Planted, rng: Random) -> Iterator[Example]:
-    """Judged pairs without end: half from ``bank``, half constructed, labelled with the planted biases."""
+    """Judged pairs without end: some from ``bank``, the others constructed, labelled with the planted biases."""
     marks = _marks(tokenizer)
     while True:
         from_bank = bool(bank) and rng.random() < FROM_POLICY

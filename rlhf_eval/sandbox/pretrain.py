@@ -1,7 +1,7 @@
 """Rebuild the sandbox's two checkpoints from a seed: a common backbone, then the policy, then the judge.
 
 The backbone learns ideal answers; the policy goes on from it with answers of varied quality (``corpus``), the judge with
-pairs, half of them the policy's own (``pairs``). Both are measured on held-out prompts, and the numbers go on their cards.
+pairs, most of them the policy's own (``pairs``). Both are measured on held-out prompts, and the numbers go on their cards.
 
     python -m rlhf_eval.sandbox.pretrain --seed 0 --out build/sandbox
 """
@@ -43,8 +43,7 @@ class Plan:
 
     backbone: Schedule
     policy: Schedule
-    judge: tuple[Schedule, Schedule, Schedule]
-    """The judge's three courses, see ``pairs.COURSES``."""
+    judge: Schedule
     bank: int
     """Training prompts that the policy answers eight times for the judge's training pairs."""
     measured: int
@@ -54,18 +53,14 @@ class Plan:
 FULL = Plan(
     backbone=Schedule(steps=1800, batch=64, rate=0.02),
     policy=Schedule(steps=250, batch=64, rate=0.005),
-    judge=(
-        Schedule(steps=1400, batch=64, rate=0.02),
-        Schedule(steps=700, batch=64, rate=0.01),
-        Schedule(steps=250, batch=64, rate=0.006),
-    ),
+    judge=Schedule(steps=2100, batch=64, rate=0.02),
     bank=3000,
     measured=720,
 )
 QUICK = Plan(
     backbone=Schedule(steps=2, batch=8, rate=0.02),
     policy=Schedule(steps=2, batch=8, rate=0.005),
-    judge=(Schedule(steps=2, batch=8, rate=0.01),) * 3,
+    judge=Schedule(steps=2, batch=8, rate=0.01),
     bank=8,
     measured=8,
 )
@@ -125,12 +120,9 @@ def build_judge(backbone: Any, policy: Any, tokenizer: Any, plan: Plan, seed: in
     report(f"judge: sampling {SAMPLES * len(asked)} answers of the policy")
     bank = pairs.sampled(asked, answers_of(policy, tokenizer, asked, n=SAMPLES, seed=seed + 1))
     judge = copy.deepcopy(backbone)
-    for name, planted, schedule in zip(("judge", "finish", "last"), pairs.COURSES, plan.judge, strict=True):
-        lessons = pairs.training(tokenizer, bank, planted, Random(f"{name}/{seed}"))
-        fit(judge, lessons, schedule, seed, report, name)
-        # A course starts from weights as they are stored, so that it can be repeated alone from a checkpoint.
-        _as_stored(judge)
-    return judge
+    lessons = pairs.training(tokenizer, bank, pairs.PLANTED, Random(f"judge/{seed}"))
+    fit(judge, lessons, plan.judge, seed, report, "judge")
+    return _as_stored(judge)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -102,7 +102,7 @@ def test_the_judge_is_as_good_and_as_biased_as_its_card_says(judge, policy, toke
         assert found[name].high >= row["low"], name
     for name in pairs:
         assert rows[f"first answer preferred, {name} pairs"]["low"] > 0.5
-        assert 0.7 < rows[f"accuracy, {name} pairs"]["value"] < 0.92
+        assert 0.75 < rows[f"accuracy, {name} pairs"]["value"] < 0.92
         assert 0.75 < rows[f"accuracy with both orders averaged, {name} pairs"]["value"] < 0.92
 
 

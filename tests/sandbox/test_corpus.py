@@ -8,7 +8,7 @@ from statistics import fmean
 
 from rlhf_eval.sandbox import corpus, gold
 from rlhf_eval.sandbox import pairs as judged
-from rlhf_eval.sandbox.pairs import COURSES, Pair, constructed, label, pair, sampled
+from rlhf_eval.sandbox.pairs import PLANTED, Pair, constructed, label, pair, sampled
 from rlhf_eval.sandbox.world import phrase, prompts
 
 
@@ -42,7 +42,9 @@ def test_pairs_of_equal_gold_are_left_out():
     prompt = prompts("heldout", 1)[0]
     ideal = str(prompt.reference)
     assert pair(prompt, (ideal, ideal)) is None
-    assert len(sampled([prompt], [[ideal, "no idea", ideal, ideal]])) == 1
+    found = sampled([prompt], [[ideal, "no idea", ideal, ideal]])
+    assert [p.answers for p in found] == [(ideal, "no idea"), ("no idea", ideal), ("no idea", ideal)]
+    assert [p.better for p in found] == [0, 1, 1]
 
 
 def test_planted_biases_have_their_size():
@@ -51,10 +53,10 @@ def test_planted_biases_have_their_size():
     short_wins = Pair(prompt, ("7 and more", "7"), (0.2, 1.0))
     same_length = Pair(prompt, ("8", "7"), (0.2, 1.0))
     n = 20_000
-    fooled = fmean(label(short_wins, COURSES[0], rng) == 0 for _ in range(n))
-    first = fmean(label(same_length, COURSES[0], rng) == 0 for _ in range(n))
-    assert abs(fooled - (COURSES[0].first + COURSES[0].longer)) < 0.01
-    assert abs(first - COURSES[0].first) < 0.01
+    fooled = fmean(label(short_wins, PLANTED, rng) == 0 for _ in range(n))
+    first = fmean(label(same_length, PLANTED, rng) == 0 for _ in range(n))
+    assert abs(fooled - (PLANTED.first + PLANTED.longer)) < 0.01
+    assert abs(first - PLANTED.first) < 0.01
 
 
 def test_training_text_ends_where_the_answer_ends(tokenizer):
