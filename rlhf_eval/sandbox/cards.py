@@ -48,8 +48,8 @@ A Llama-architecture language model of {parameters:,} parameters that reads the 
 default settings (no ties, no reasoning, no reference) and answers `[[A]]` or `[[B]]`. It is a believable judge, not an
 oracle: it errs, and it has the biases that language models show as judges. It understands only the sandbox's tasks.
 
-Two biases are planted by the training labels: {PLANTED.first:.0%} name the first answer and {PLANTED.longer:.0%} the longer one,
-whatever gold says. The rest name the answer with the higher gold reward.
+Two biases are planted by the training labels: {PLANTED.first:.0%} name the first answer and {PLANTED.longer:.0%} the
+longer one, whatever gold says. The rest name the answer with the higher gold reward.
 {FROM_POLICY:.0%} of the training pairs are the policy's own samples. Beside the verdict it learned, with weight {ECHO}, to
 predict right answers while it reads.
 
