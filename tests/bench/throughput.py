@@ -5,7 +5,11 @@ Clients: ``aiohttp`` is the plainest loop that can be written (no retry, no cach
 ``stock`` is the openai package as it comes; ``distilabel`` is distilabel 1.5.3, where it is installed. The ceiling is what
 latency alone allows: in flight / (2 x latency) prompts a second. Client and server share the machine.
 
+With ``--faults`` the pipeline also runs against a server that fails in every way that servers fail; its rows say what that
+costs in time.
+
     python tests/bench/throughput.py --in-flight 100 400 1000 --repeats 2 --json throughput.json
+    python tests/bench/throughput.py --in-flight 100 --clients pipeline --faults
 """
 
 from __future__ import annotations
@@ -22,12 +26,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 from server import reset, running_server, stats  # noqa: E402
 
 WRITER, JUDGE = "alpha", "judge"
+FAULTS = {
+    "error_500": 0.025, "error_429": 0.025, "slow": 0.02, "hang": 0.005, "drop": 0.01, "truncate": 0.01, "empty": 0.01,
+}  # fmt: skip
+"""Shares of the attempts; ``slow`` takes ten times the latency, ``hang`` until the client gives up."""
+PATIENCE = "?timeout=3"
 FILLER = "Explain in plain words why the sky is blue, and name one thing that most people get wrong about it. "
 
 
@@ -39,6 +49,8 @@ class Task:
     prompts: tuple[str, ...]
     completions: int
     in_flight: int
+    options: str = ""
+    """Of our models' specs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +176,14 @@ async def pipeline(task: Task) -> None:
         writer = Writer(
             generate=sample.generate,
             config=sample.Config(n=task.completions),
-            models=[session.door(f"openai:{WRITER}@{task.base_url}")],
+            models=[session.door(f"openai:{WRITER}@{task.base_url}{task.options}")],
         )
         instrument = Instrument(
-            judge=judge, config=None, model=session.door(f"openai:{JUDGE}@{task.base_url}"), arity=0, name="bench"
+            judge=judge,
+            config=None,
+            model=session.door(f"openai:{JUDGE}@{task.base_url}{task.options}"),
+            arity=0,
+            name="bench",
         )
         prompts = [Prompt.of(text) for text in task.prompts]
         runs = [stack.enter_context(session.begin(verb, {}, {})) for verb in ("generate", "judge")]
@@ -282,6 +298,24 @@ def show(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def beside_faults(given: argparse.Namespace, clean: Sequence[Row]) -> str:
+    """The pipeline against the failing server, and how many times as long as against the good one it takes."""
+    lines = []
+    with running_server(latency=given.latency, retry_after="0.5", **FAULTS) as base_url:
+        for in_flight in given.in_flight:
+            times = []
+            for turn in range(given.repeats):
+                prompts = tuple(f"{turn}.{i}: {FILLER}" for i in range(given.prompts))
+                task = Task(base_url, prompts, given.completions, in_flight, PATIENCE)
+                times.append(measure("pipeline", task, given.latency).seconds)
+            good = [row.seconds for row in clean if (row.client, row.in_flight) == ("pipeline", in_flight)]
+            slower = median(times) / median(good)
+            lines.append(
+                f"with faults, {in_flight} in flight: {median(times):.2f} s, {slower:.2f} times the clean time"
+            )
+    return "\n".join(lines)
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -291,6 +325,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[100, 400, 1000])
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=["aiohttp", "backend", "pipeline"])
     parser.add_argument("--repeats", type=int, default=2, help="rounds; clients take turns within each")
+    parser.add_argument("--faults", action="store_true", help="run the pipeline against a failing server too")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     return parser.parse_args()
 
@@ -312,6 +347,8 @@ def main() -> None:
                     rows.append(measure(client, task, given.latency))
                     print(json.dumps(asdict(rows[-1])), file=sys.stderr, flush=True)
     print(show(rows))
+    if given.faults:
+        print(beside_faults(given, rows))
     if given.json:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
