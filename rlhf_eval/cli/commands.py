@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
-from rlhf_eval.cli import pages, sets, show, show_audit, show_plans, show_train, suites
+from rlhf_eval.cli import pages, sets, show, show_audit, show_plans, show_step, show_train, suites
 from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
 from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
@@ -76,7 +76,7 @@ def _verb(options: argparse.Namespace) -> int:
             sets.compare(session, table, options.compare, as_json=options.json)
             return
         result = await run_verb(session, options.command, table)
-        show.step(Step(options.command, result, options.command), session, as_json=options.json)
+        show_step.step(Step(options.command, result, options.command), session, as_json=options.json)
 
     return _with_session(options, work)
 
@@ -115,7 +115,7 @@ def _run_tables(options: argparse.Namespace, tables: dict[str, dict[str, Any]]) 
 
     async def work(session: Session) -> None:
         async for step in run_recipe(session, overlaid):
-            show.step(step, session, as_json=options.json)
+            show_step.step(step, session, as_json=options.json)
 
     return _with_session(options, work)
 

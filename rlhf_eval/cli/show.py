@@ -14,7 +14,6 @@ from msgspec import to_builtins
 
 from rlhf_eval.audit import card as judge_card
 from rlhf_eval.benchmarks.duels import Duel
-from rlhf_eval.cli import show_train
 from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.store.cache import CacheStats
@@ -29,9 +28,10 @@ from rlhf_eval.verbs.load import LoadResult
 from rlhf_eval.verbs.pairs import PairsResult
 from rlhf_eval.verbs.recipe import Step
 from rlhf_eval.verbs.session import Session
-from rlhf_eval.verbs.train import TrainResult
 
 RATES = ("win_rate", "flip_rate", "first_slot_share")
+KINDS = {"pairs": "pairs", "demonstrations": "answers kept", "labelled": "labelled answers"}
+"""What a selection makes, as its run counts it and as a reader calls it."""
 FEW = 30
 """Prompts below which a number is shown with a warning."""
 
@@ -39,9 +39,6 @@ FEW = 30
 def step(step: Step, session: Session, *, as_json: bool) -> None:
     """One finished verb."""
     result = step.result
-    if isinstance(result, TrainResult):
-        show_train.trained(result, session, as_json=as_json, name=step.name)
-        return
     if as_json:
         rehearsed = session.options.dry_run and isinstance(result, FlowResult | EvaluateResult)
         _emit(_rehearsal_json(step, session) if rehearsed else _step_json(step, session))
@@ -234,7 +231,9 @@ def _headline(result: Any, session: Session) -> str:
         return ", ".join(f"{n:,} {name}" for name, n in result.run.counts.items()) + again
     if isinstance(result, PairsResult):
         again = " (already made)" if result.resumed else ""
-        return f"{len(result.pairs):,} pairs from {result.tally.total:,} prompts{again}"
+        made = {kind: n for kind in KINDS if (n := result.run.counts.get(kind))} or {"pairs": 0}
+        words = ", ".join(f"{count:,} {KINDS[kind]}" for kind, count in made.items())
+        return f"{words} from {result.tally.total:,} prompts{again}"
     if isinstance(result, AuditResult):
         return judge_card.headline(result.card)
     flow = result.flow if isinstance(result, EvaluateResult) else result

@@ -24,6 +24,7 @@ from typing import Any
 from rlhf_eval.config import apply_sets, read_yaml
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.verbs.audit import AuditResult, audit
+from rlhf_eval.verbs.corrupt import CorruptResult, plant
 from rlhf_eval.verbs.engine_ray import spread
 from rlhf_eval.verbs.evaluate import EvaluateResult, evaluate
 from rlhf_eval.verbs.flow import FlowResult, generate, generate_and_judge, judge
@@ -32,22 +33,23 @@ from rlhf_eval.verbs.pairs import PairsResult, pairs
 from rlhf_eval.verbs.session import Session
 from rlhf_eval.verbs.train import TrainResult, train
 
-SOURCES: Mapping[str, tuple[str, str]] = {
-    "generate": ("prompts", "load"),
-    "judge": ("completions", "generate"),
-    "audit": ("completions", "generate"),
-    "pairs": ("judgments", "judge"),
-    "train": ("data", "pairs"),
-    "evaluate": ("prompts", "load"),
+SOURCES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "generate": ("prompts", ("load",)),
+    "judge": ("completions", ("generate",)),
+    "audit": ("completions", ("generate",)),
+    "pairs": ("judgments", ("judge",)),
+    "corrupt": ("data", ("pairs",)),
+    "train": ("data", ("pairs", "corrupt")),
+    "evaluate": ("prompts", ("load",)),
 }
-"""Verb to the setting that names what it reads, and the verb that makes it."""
+"""Verb to the setting that names what it reads, and the verbs that make it."""
 
 VERBS = ("load", *SOURCES)
 SPREAD = ("generate", "judge", "evaluate")
 """Verbs whose work ``--engine ray`` can share out."""
 
 Tables = Mapping[str, Mapping[str, Any]]
-Result = LoadResult | FlowResult | AuditResult | PairsResult | TrainResult | EvaluateResult
+Result = LoadResult | FlowResult | AuditResult | PairsResult | CorruptResult | TrainResult | EvaluateResult
 _REFERENCE = re.compile(r"(?<![\w.-])run:([a-z]+(?:\.[\w-]+)?)$")
 
 
@@ -168,6 +170,8 @@ async def run_verb(session: Session, verb: str, table: Mapping[str, Any]) -> Res
         return await audit(session, table)
     if verb == "pairs":
         return pairs(session, table)
+    if verb == "corrupt":
+        return await plant(session, table)
     if verb == "train":
         return await train(session, table)
     return await evaluate(session, table)
@@ -184,15 +188,15 @@ def _judging(steps: Sequence[str], place: int, tables: Tables) -> str:
 
 def _waits_for(table: Mapping[str, Any], step: str, above: Sequence[str], made: Mapping[str, str]) -> bool:
     """Whether a step works on what a dry run has not made."""
-    key, maker = SOURCES.get(verb_of(step), ("", ""))
+    key, makers = SOURCES.get(verb_of(step), ("", ()))
     unmade = [s for s in above if s not in made]
-    return bool(set(references(table)) & set(unmade)) or (key not in table and any(verb_of(s) == maker for s in unmade))
+    return bool(set(references(table)) & set(unmade)) or (key not in table and any(verb_of(s) in makers for s in unmade))
 
 
 def _linked(step: str, table: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:
     """The table with its source set to the newest run that its verb reads, and every ``run:STEP`` to that step's run."""
-    key, maker = SOURCES.get(verb_of(step), ("", ""))
-    newest = [run for name, run in made.items() if verb_of(name) == maker]
+    key, makers = SOURCES.get(verb_of(step), ("", ()))
+    newest = [run for name, run in made.items() if verb_of(name) in makers]
     source = {key: newest[-1]} if newest and key not in table else {}
     return {**source, **{name: _resolved(value, made) for name, value in table.items()}}
 
