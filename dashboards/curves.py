@@ -13,7 +13,7 @@ import pandas as pd
 from dashboards import words
 from dashboards.data.judges import Bin
 
-HEIGHT, SMALL, LEGEND = 300, 180, 40
+HEIGHT, SMALL, LEGEND = 300, 230, 30
 MARKS = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 

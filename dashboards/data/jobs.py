@@ -64,9 +64,9 @@ class Job:
     @property
     def resume(self) -> str:
         """The command that goes on with it; empty where the run does not say how it was started."""
-        command = self.run.versions.get("command", "")
-        retry = " --retry-failed" if self.run.status == "done" and self.failed else ""
-        return command + retry if command and "--retry-failed" not in command else command
+        command = self.run.versions.get("command", "").replace(" --fresh", "")
+        retry = self.run.status == "done" and self.failed and "--retry-failed" not in command
+        return f"{command} --retry-failed" if command and retry else command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

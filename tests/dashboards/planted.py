@@ -169,7 +169,7 @@ def trained(
 ) -> str:  # fmt: skip
     """A PPO run whose gold gain is ``d (a - b log d)`` at ``d = step / 10``, while the proxy only rises."""
     rng = np.random.default_rng(seed)
-    config = {"trainer": "ppo", "model": "sandbox:policy#00000000"}
+    config = {"trainer": "ppo", "model": "sandbox:policy#00000000", "b": b, "steps": list(steps), "with_gold": gold}
     inputs = {"prompts": world.runs["load"], "pairs": world.runs.get("pairs", "pairs.jsonl")}
     run = world.store.begin("train", config, inputs=inputs, seed=0, versions={})
     for prompt in world.prompts:
