@@ -23,6 +23,7 @@ from rlhf_eval.stats.agreement import agreement
 from rlhf_eval.stats.best_of_n import best_of_n_curve, best_of_n_kl
 from rlhf_eval.stats.intervals import mean_interval, paired, wilson
 from rlhf_eval.stats.judge_quality import position_bias
+from rlhf_eval.stats.strategyproof import label_influence
 
 LEAST = 20
 """Items below which a rate about judgments is not worth printing."""
@@ -96,6 +97,20 @@ def _between(items: Sequence[Item]) -> list[Estimate]:
         )
         found += estimate("labeler_agreement", told.raw, labelers=f"{a} and {b}")
         found += estimate("labeler_kappa", told.kappa, labelers=f"{a} and {b}")
+    return found + _influence(compared, labelers)
+
+
+def _influence(compared: Sequence[Item], labelers: Sequence[str]) -> list[Estimate]:
+    """How often each of several labelers decides: the winner by majority is another without it."""
+    if len(labelers) < 3:
+        return []
+    votes = np.array([[item.shares.get(labeler, np.nan) for labeler in labelers] for item in compared])
+    found: list[Estimate] = []
+    for labeler, moved in zip(labelers, label_influence(votes).T, strict=True):
+        told = np.isfinite(moved)
+        if told.sum() >= LEAST:
+            prompts = _numbered([item.prompt_id for item, known in zip(compared, told, strict=True) if known])
+            found += share("labeler_influence", moved[told], prompts, labeler=labeler)
     return found
 
 

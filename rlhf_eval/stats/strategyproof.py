@@ -7,8 +7,8 @@ features. Labeler i's utility is ``theta_i . z``.
 
 With the low median of exactly known weights no labeler gains by lying in a hyper-rectangle; the pessimistic median, which
 stays at the reference where labelers are unsure, gives up as much of that as they are unsure of. With a set of candidates
-the guarantee is gone for every rule: what counts then is the gain that ``manipulate`` finds. The median depends on the basis
-of the features: fix it, and say which.
+the guarantee is gone for every rule: what counts then is the gain that ``manipulate`` finds. The median depends on the
+basis of the features: fix it, and say which.
 
 Source: Kleine Buening et al., "Strategyproof RLHF" (arXiv 2503.09561): pessimistic median of MLEs, algorithm 1, and the
 simulation of appendix C. The box in place of their quadratic program holds their confidence set, hence is more cautious.
@@ -184,19 +184,18 @@ def influence(theta: Floats, rule: Literal["mean", "median"] = "median") -> Infl
 
 
 def label_influence(votes: Floats, how: Literal["mean", "majority", "low_median"] = "majority") -> Floats:
-    """Share of the items whose winner changes when a labeler is left out; shape (labelers,).
+    """1 where an item's winner changes when a labeler is left out, else 0; shape (items, labelers).
 
-    ``votes`` has shape (items, labelers): the share of the first answer, NaN where a labeler said nothing. Items that the
-    labeler did not vote on, and those where it was alone, do not count. Raises UserError with fewer than two labelers.
+    ``votes`` has the same shape: the share of the first answer, NaN where a labeler said nothing. NaN where the labeler did
+    not vote on the item, or was alone. Raises UserError with fewer than two labelers.
     """
     if votes.ndim != 2 or votes.shape[1] < 2:
         raise UserError(f"the influence of a labeler needs votes of several; these have shape {votes.shape}")
-    whole, found = _winners(votes, how), []
+    whole, found = _winners(votes, how), np.full(votes.shape, np.nan)
     for i in range(votes.shape[1]):
         shared = ~np.isnan(votes[:, i]) & (np.isfinite(votes).sum(axis=1) > 1)
-        without = _winners(np.delete(votes, i, axis=1)[shared], how)
-        found.append(float((without != whole[shared]).mean()) if shared.any() else 0.0)
-    return np.array(found)
+        found[shared, i] = _winners(np.delete(votes, i, axis=1)[shared], how) != whole[shared]
+    return found
 
 
 def _winners(votes: Floats, how: str) -> Floats:

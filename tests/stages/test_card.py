@@ -202,6 +202,21 @@ def test_labelers_are_compared_with_each_other_and_with_the_truth() -> None:
     assert right.settings["truth"] == "one"
 
 
+def test_each_of_three_labelers_decides_where_the_other_two_are_split() -> None:
+    rng = np.random.default_rng(9)
+    made = [
+        Judgment.of(
+            prompt_id=f"p{i}", completion_ids=(f"a{i}", f"b{i}"), judge=judge,
+            scores=(1.0, 0.0) if rng.random() > 0.2 else (0.0, 1.0),
+        )
+        for i in range(900)
+        for judge in ("x", "y", "z")
+    ]  # fmt: skip
+    influence = [e for e in evidence.of_judgments(made) if e.name == "labeler_influence"]
+    assert [e.settings["labeler"] for e in influence] == ["x", "y", "z"]
+    assert all(e.low <= 2 * 0.2 * 0.8 <= e.high for e in influence)
+
+
 def test_label_noise_from_a_judges_own_repeats() -> None:
     rng = np.random.default_rng(6)
     made = [
