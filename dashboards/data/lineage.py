@@ -23,10 +23,10 @@ MADE = {
 }  # fmt: skip
 """Verb to what its run is, in a word."""
 PAGES = {
-    "load": "examples", "generate": "examples", "judge": "judge_quality", "pairs": "preference_sets", "train": "training",
-    "evaluate": "leaderboard", "audit": "judge_quality",
+    "judge": ("judge_quality", "judge"), "pairs": ("preference_sets", "set"), "train": ("training", "training"),
+    "evaluate": ("leaderboard", "run"), "audit": ("judge_quality", "judge"),
 }  # fmt: skip
-"""Verb to the page that shows its runs."""
+"""Verb to the page that shows its runs, and the filter of that page which names one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

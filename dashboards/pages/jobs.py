@@ -153,8 +153,8 @@ def _all(found: Sequence[Job]) -> None:
     )  # fmt: skip
     if len(found) > SHOWN:
         st.caption(f"The newest {SHOWN} of {len(found):,}.")
-    run = show.choice("Walk from a run to its sources and results", [job.run.id for job in found[:SHOWN]], "run")
-    show.link("lineage", f"Lineage of {run}", run=run)
+    run = show.choice("Walk from a run to its sources and results", [job.run.id for job in found[:SHOWN]], "walk")
+    show.link("lineage", f"Lineage of {run}", start=run)
 
 
 def _time(seconds: float) -> str:

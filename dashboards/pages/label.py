@@ -40,7 +40,7 @@ def page() -> None:
             or ""
         ).strip()  # fmt: skip
     with right:
-        run = show.choice("Comparisons of the run", [source.run for source in sources], "run")
+        run = show.choice("Comparisons of the run", [source.run for source in sources], "of")
     source = next(source for source in sources if source.run == run)
     if not person:
         _invitation(source)
@@ -109,13 +109,13 @@ def _question(question: Question) -> None:
 
 
 def _answers(question: Question, person: str) -> None:
-    comment = st.text_input("Why, if you like", key=f"comment_{question.id}", max_chars=500)
+    st.text_input("Why, if you like", key=f"comment_{question.id}", max_chars=500)
     columns = st.columns([3, 3, 3, 3, 2, 2])
     for column, choice in zip(columns, get_args(Choice), strict=False):
         label, key = CHOICES[choice]
         column.button(
             label, key=f"label_{choice}", shortcut=key, width="stretch", type="primary" if choice in "ab" else "secondary",
-            on_click=_save, args=(question, choice, person, str(comment or "")),
+            on_click=_save, args=(question, choice, person),
         )  # fmt: skip
     columns[4].button(
         "Skip",
@@ -133,7 +133,8 @@ def _answers(question: Question, person: str) -> None:
     )  # fmt: skip
 
 
-def _save(question: Question, choice: Choice, person: str, comment: str) -> None:
+def _save(question: Question, choice: Choice, person: str) -> None:
+    comment = str(st.session_state.get(f"comment_{question.id}") or "")  # as it stands at the click
     try:
         labels.save(_store(), question, choice, person=person, comment=comment)
     except UserError as error:

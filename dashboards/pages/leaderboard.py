@@ -146,7 +146,7 @@ def _next(board: Board, chosen: Sequence[str]) -> None:
     names = [str(row.settings["model"]) for row in board.rows]
     a = chosen[0] if chosen else names[0]
     b = chosen[1] if len(chosen) > 1 else next((n for n in names if n != a), board.baseline)
-    left, right = st.columns(2)
+    left, right, behind = st.columns(3)
     with left:
         show.link("compare", f"Compare {words.short(a, 32)} with {words.short(b, 32)}", judge=board.judge, a=a, b=b)
     with right:
@@ -154,6 +154,10 @@ def _next(board: Board, chosen: Sequence[str]) -> None:
             "examples", f"Read where {words.short(a, 32)} lost to {words.short(board.baseline, 32)}",
             judge=board.judge, a=a, b=board.baseline, outcome=OUTCOMES["lost"],
         )  # fmt: skip
+    with behind:
+        show.link(
+            "lineage", f"What lies behind {words.short(a, 32)}", judge=board.judge, model=a, baseline=board.baseline
+        )
     if len(chosen) < 2:
         st.caption("Select two rows of the table to compare other models.")
 

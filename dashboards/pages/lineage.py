@@ -21,7 +21,7 @@ def page() -> None:
         behind = show.ask(lineage.behind_row, judge, model, _asked("baseline"))
         _row(behind)
         starts = behind.runs
-    run = show.choice("Walk from the run", list(starts), "run")
+    run = show.choice("Walk from the run", list(starts), "start")
     found = show.ask(lineage.trail, run)
     _graph(found)
     _here(found.start)
@@ -57,12 +57,12 @@ def _row(behind: Behind) -> None:
         st.code(show.command("audit", "--judge", behind.judge), language="bash")
     places = st.columns(3)
     with places[0]:
-        show.link("examples", "Read the answers and verdicts", judge=behind.judge, model=behind.model)
+        show.link("examples", "Read the answers and verdicts", judge=behind.judge, a=behind.model, b=behind.baseline)
     with places[1]:
         show.link("judge_quality", "The judge's report card", judge=behind.judge)
     if behind.checkpoints:
         with places[2]:
-            show.link("training", "The training of the model", run=behind.checkpoints[0])
+            show.link("training", "The training of the model", training=behind.checkpoints[0])
 
 
 def _graph(found: Trail) -> None:
@@ -87,8 +87,9 @@ def _here(stop: Stop) -> None:
     with st.expander("Resolved settings and versions"):
         st.code(words.safe(write_yaml(dict(run.config))), language="yaml")
         st.code(words.safe(write_yaml({k: v for k, v in run.versions.items() if k != "command"})), language="yaml")
-    page = PAGES.get(run.verb, "jobs")
-    show.link(page, f"Open it under {page.replace('_', ' ').capitalize()}", run=run.id)
+    page, key = PAGES.get(run.verb, ("jobs", "walk"))
+    value = str(run.config.get("judge", "")) if key == "judge" else run.id
+    show.link(page, f"Open it under {page.replace('_', ' ').capitalize()}", **{key: value})
 
 
 def _stops(title: str, stops: Sequence[Stop], nothing: str) -> None:
@@ -104,7 +105,7 @@ def _stops(title: str, stops: Sequence[Stop], nothing: str) -> None:
                 f"`{stop.parent[-8:]}` · {words.escaped(holds or 'no records')} · {stop.run.status}"
             )
         with right:
-            show.link("lineage", f"Walk from {stop.run.id[-8:]}", run=stop.run.id)
+            show.link("lineage", f"Walk from {stop.run.id[-8:]}", start=stop.run.id)
 
 
 if __name__ == "__main__":

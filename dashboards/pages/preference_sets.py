@@ -26,7 +26,7 @@ def page() -> None:
     """Draw the page."""
     show.title("Preference sets", "Is this set worth training on?")
     rows = show.ask(sets.sets)
-    run = show.choice("Set", [row.run for row in rows], "run")
+    run = show.choice("Set", [row.run for row in rows], "set")
     row = next(row for row in rows if row.run == run)
     card, source = show.ask(sets.card, run)
     _warnings(card, row)
@@ -35,7 +35,7 @@ def page() -> None:
     if row.pairs:
         _histograms(run, card)
     _measures(card)
-    show.link("lineage", "Where this set comes from, and what was made from it", run=run)
+    show.link("lineage", "Where this set comes from, and what was made from it", start=run)
     if row.pairs:
         st.subheader("Pair by pair", anchor=False)
         _browse(run)

@@ -27,7 +27,7 @@ def page() -> None:
         return
     left, right = st.columns(2)
     with left:
-        run = show.choice("Training", [row.run for row in rows], "run")
+        run = show.choice("Training", [row.run for row in rows], "training")
     with right:
         beside = show.choice("Beside it", [row.run for row in rows if row.run != run], "beside", every="nothing")
     row = next(row for row in rows if row.run == run)
@@ -68,7 +68,7 @@ def _head(row: Row) -> None:
         with column:
             what = training.WHAT[name]
             show.card(f"Last {what}", f"{row.final[name]:.4g}", ["a single evaluation or batch, no interval"])
-    show.link("lineage", "Where its data comes from, and what was made with the checkpoint", run=row.run)
+    show.link("lineage", "Where its data comes from, and what was made with the checkpoint", start=row.run)
 
 
 def _data(row: Row) -> str:
