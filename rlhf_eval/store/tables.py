@@ -229,15 +229,27 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _give_back()
 
 
-def read_parquet(kind: type[R], path: Path, *, batch_size: int = 4096) -> Iterator[R]:
-    """The records of one Parquet file, a batch in memory at a time."""
+def _give_back() -> None:
+    """Return what Arrow keeps for the next table, tens of megabytes that a long run would hold between its parts."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
+def read_parquet(kind: type[R], path: Path, *, batch_size: int = 1024) -> Iterator[R]:
+    """The records of one Parquet file, a batch in memory at a time.
+
+    Without Arrow's threads, which each keep megabytes: to make the records costs more than to read the file.
+    """
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=batch_size):
+        for batch in file.iter_batches(batch_size=batch_size, use_threads=False):
             yield from from_batch(kind, batch)
+    _give_back()
 
 
 def read_columns(path: Path, names: Iterable[str]) -> pa.Table:
