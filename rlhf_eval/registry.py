@@ -69,6 +69,8 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "random": "judges.random",
     },
     "preset": {"published": "judges.presets"},
+    "scorer": {},
+    "embedder": {},
     "trainer": {
         "sft": "trainers.sft",
         "reward_model": "trainers.reward_model",
@@ -82,6 +84,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "mt_bench": "rlhf_eval.benchmarks.mt_bench",
         "wildbench": "rlhf_eval.benchmarks.wildbench",
         "preference": "rlhf_eval.benchmarks.preference",
+        "reward_model": "rlhf_eval.benchmarks.reward_model",
         "llmbar": "rlhf_eval.benchmarks.llmbar",
         "judge_bench": "rlhf_eval.benchmarks.judge_bench",
         "reward_bench": "rlhf_eval.benchmarks.reward_bench",
@@ -94,6 +97,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "best_of_n": "rlhf_eval.benchmarks.best_of_n",
         "overoptimization": "rlhf_eval.benchmarks.overoptimization",
         "diversity": "rlhf_eval.benchmarks.diversity",
+        "lm_eval": "rlhf_eval.benchmarks.lm_eval",
         "reward": "rlhf_eval.benchmarks.reward",
     },
     "format": {
@@ -108,6 +112,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "reward_bench": "rlhf_eval.interop.reward_bench",
         "rm_bench": "rlhf_eval.interop.rm_bench",
         "ppe": "rlhf_eval.interop.ppe",
+        "lm_eval": "rlhf_eval.interop.lm_eval",
         "trl": "rlhf_eval.interop.trl",
         "ultrafeedback": "rlhf_eval.interop.ultrafeedback",
         "wildbench": "rlhf_eval.interop.wildbench",
@@ -125,6 +130,8 @@ OFFERS: Mapping[str, tuple[str, ...]] = {
     "selection": ("Config", "choose"),
     "judge": ("Config", "ARITY", "judge"),
     "preset": ("PRESETS", "table"),
+    "scorer": ("score",),
+    "embedder": ("embed",),
     "trainer": ("Config", "READS", "plan", "train"),
     "benchmark": ("Config", "score"),
     "format": ("read",),
@@ -170,6 +177,7 @@ def install_hint(package: str | None) -> str:
         "ray": "ray",
         "streamlit": "dashboard",
         "altair": "dashboard",
+        "lm_eval": "lm-eval",
     }
     extra = extras.get((package or "").partition(".")[0])
     return f"pip install 'rlhf-eval[{extra}]'" if extra else f"pip install {package}"

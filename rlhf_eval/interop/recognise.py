@@ -22,6 +22,7 @@ FORMATS = (
     "ultrafeedback",
     "rm_bench",
     "ppe",
+    "lm_eval",
     "reward_bench",
     "gsm8k",
     "ifeval",

@@ -72,9 +72,14 @@ def answer_tokens(completion: Completion) -> int:
     return completion.usage.completion_tokens or int(completion.metadata.get(TOKENS, 0))
 
 
+def is_stored(session: Session, spec: str) -> bool:
+    """Whether a spec names answers that a run holds, not a model."""
+    return _STORED.match(spec) is not None and not trained(session.store, spec)
+
+
 def _arm(session: Session, spec: str, generate: Mapping[str, Any]) -> Arm:
     stored = _STORED.match(spec)
-    if stored is None or trained(session.store, spec):
+    if stored is None or not is_stored(session, spec):
         door = session.door(spec)
         return Arm(door.name, door.id, {**generate, "model": spec})
     run = session.find(stored["ref"], verbs=("pairs", "generate"))

@@ -14,7 +14,7 @@ selected). ``--judgments RUN`` scores judgments that a run holds, a loaded resul
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -25,19 +25,24 @@ import numpy as np
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import UserError
+from rlhf_eval.interop.loaded import Loaded
 from rlhf_eval.records import Completion, Estimate, Judgment, Outcome, Prompt, Run, Usage, fingerprint
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.flow import Generation
 from rlhf_eval.stats.intervals import Interval, mean_interval, paired
-from rlhf_eval.verbs.arms import Arm, answer_tokens, answers_of, open_arms
+from rlhf_eval.verbs.arms import Arm, answer_tokens, answers_of, is_stored, open_arms
 from rlhf_eval.verbs.decide import Decision
-from rlhf_eval.verbs.flow import Bench, FlowResult, Ledger, follow, open_judge, prompt_source
+from rlhf_eval.verbs.flow import Bench, FlowResult, Ledger, account, follow, open_judge, prompt_source
 from rlhf_eval.verbs.human import corrected
 from rlhf_eval.verbs.labelled import Labelled, labelled
+from rlhf_eval.verbs.lm_eval import ask, load_task
 from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.manifest import manifest, unequal_budgets
 from rlhf_eval.verbs.plans import check_of, judging_of
 from rlhf_eval.verbs.session import Session, split_settings
+
+HARNESS = "lm_eval"
+"""The benchmark whose tasks lm-evaluation-harness lays out."""
 
 DEFAULT_JUDGE: Mapping[Shape, Mapping[str, Any]] = {"versus": {}, "answers": {"judge": "grade"}, "labels": {}}
 
@@ -89,6 +94,8 @@ class Task:
     plugin: ModuleType
     config: Any
     shape: Shape
+    harness: str = ""
+    """The task of lm-evaluation-harness, where it is one."""
 
     def resolved(self, arms: Sequence[Arm], bench: Bench) -> dict[str, Any]:
         """Everything that the numbers depend on, for the run's record."""
@@ -159,8 +166,13 @@ class Scoring:
 
 def understand(table: Mapping[str, Any]) -> Task:
     """The evaluation that a table asks for; raises UserError where its parts do not fit each other."""
-    settings, plugin, config = split_settings(table, "evaluate", Settings, "benchmark", "benchmark")
-    task = Task(settings=settings, plugin=plugin, config=config, shape=getattr(plugin, "SHAPE", "versus"))
+    name, _, harness = str(table.get("benchmark", "")).partition(":")
+    named = {**table, "benchmark": name} if harness else table
+    settings, plugin, config = split_settings(named, "evaluate", Settings, "benchmark", "benchmark")
+    shape: Shape = getattr(plugin, "SHAPE", "versus")
+    task = Task(settings=settings, plugin=plugin, config=config, shape=shape, harness=harness)
+    if bool(harness) != (name == HARNESS) and not settings.judgments:
+        raise UserError(f"a task of the harness is written {HARNESS}:TASK, {HARNESS}:gsm8k for instance")
     if not settings.judgments:
         _check_sides(task)
     return task
@@ -172,6 +184,8 @@ async def evaluate(session: Session, table: Mapping[str, Any]) -> EvaluateResult
     settings, plugin, shape = task.settings, task.plugin, task.shape
     if settings.judgments:
         return _stored(session, task)
+    if task.harness:
+        return await _harness(session, task)
     arms = open_arms(session, _specs(settings), settings.generate)
     defaults = getattr(plugin, "JUDGE", DEFAULT_JUDGE[shape])
     own = settings.judge.get("judge", defaults.get("judge")) == defaults.get("judge")
@@ -207,6 +221,52 @@ async def evaluate(session: Session, table: Mapping[str, Any]) -> EvaluateResult
             conclude=conclude, batches=decision.batches if decision else None,
         )  # fmt: skip
         return EvaluateResult(flow.run, flow, session.read(Estimate, run.run), scoring)
+
+
+async def _harness(session: Session, task: Task) -> EvaluateResult:
+    """Run a task of lm-evaluation-harness; interrupted, the same command goes on from the cache of replies."""
+    if session.options.dry_run:
+        raise UserError("a task of the harness has no dry run: it alone knows its requests; try --limit 5")
+    if any(is_stored(session, spec) for spec in _specs(task.settings)):
+        raise UserError("a task of the harness asks models itself; give it a spec and no stored answers")
+    known = load_task(task.harness, fewshot=task.config.fewshot, include=task.config.include)
+    doors = [session.door(spec) for spec in _specs(task.settings)]
+    config = {
+        "benchmark": f"{HARNESS}:{task.harness}", "models": {door.name: door.id for door in doors},
+        "harness": known.version, **as_settings(task.config),
+    }  # fmt: skip
+    with session.begin("evaluate", config, {"task": known.content}) as writer:
+        run = Ledger(writer)
+        total = Tally(total=0)
+        if run.run.status != "done":
+            loaded = await ask(session, known, doors)
+            for table, records in (("prompts", loaded.prompts), ("completions", loaded.completions),
+                                   ("judgments", loaded.judgments)):  # fmt: skip
+                there = run.ids(table)
+                for record in records:
+                    if record.id not in there:
+                        run.append(table, record)
+            total = Tally(total=len(loaded.prompts))
+            for outcome in _outcomes(loaded):
+                run.append("outcomes", outcome)
+                total.add(outcome)
+            evidence = Evidence.of(loaded.prompts, loaded.completions, loaded.judgments)
+            for warning in loaded.warnings:
+                session.say(f"warning: {warning}")
+            for made in task.score(evidence):
+                run.append("estimates", made)
+            writer.finish("done", total.counts(), run.usage)
+            return EvaluateResult(run.run, FlowResult(run.run, total, 0), session.read(Estimate, run.run))
+        total = account(session, run.run, run.run.counts.get("total", 0))
+        return EvaluateResult(run.run, FlowResult(run.run, total, total.total), session.read(Estimate, run.run))
+
+
+def _outcomes(loaded: Loaded) -> Iterator[Outcome]:
+    """How each document ended: failed where one of its requests did."""
+    wrong = {c.prompt_id: c.error for c in loaded.completions if c.error}
+    for prompt in loaded.prompts:
+        reason = wrong.get(prompt.id)
+        yield Outcome.of(prompt.id, "evaluate", "failed" if reason else "done", reason=reason or "")
 
 
 def _specs(settings: Settings) -> list[str]:
