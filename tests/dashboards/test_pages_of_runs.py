@@ -22,6 +22,12 @@ EMPTY = {
     "training": "rlhf-eval train",
 }
 """Page to the command that fills it."""
+NAMED = {
+    "judge_quality": ("card.json", "judgments-zzz.parquet"),
+    "preference_sets": ("card.json",),
+    "training": ("metrics.jsonl",),
+}
+"""Page to the broken files that it names."""
 
 
 def text(page: Any) -> str:
@@ -64,7 +70,10 @@ def test_an_empty_store_names_the_command_that_fills_the_page(app: Open, tmp_pat
     shown = app(tmp_path, page)
     assert not shown.exception
     assert EMPTY.get(page, "") in text(shown)
-    nothing = app(tmp_path / "nowhere", page)
+
+
+def test_a_place_without_a_store_offers_the_demo(app: Open, tmp_path: Path) -> None:
+    nothing = app(tmp_path / "nowhere", "jobs")
     assert not nothing.exception and "rlhf-eval demo" in text(nothing)
 
 
@@ -75,12 +84,7 @@ def test_a_hurt_store_is_shown_with_what_is_wrong(app: Open, hurt: Store, page: 
     said = text(shown)
     assert "is running: 3 of 10 prompts" in said and "(stopped)" in said
     assert len(said) > 500
-
-
-def test_what_cannot_be_read_is_named(app: Open, hurt: Store) -> None:
-    for page, file in (("judge_quality", "card.json"), ("preference_sets", "card.json"), ("training", "metrics.jsonl")):
-        assert file in text(app(hurt.path, page))
-    assert "judgments-zzz.parquet" in text(app(hurt.path, "judge_quality"))
+    assert all(file in said for file in NAMED.get(page, ()))
 
 
 @pytest.mark.parametrize("page", ["judge_quality", "jobs"])
@@ -149,10 +153,7 @@ def test_filters_of_pairs_come_from_the_url(app: Open, full: Any) -> None:
 
 
 def test_a_leaderboard_row_walks_to_its_training(app: Open, full: Any, planted: ModuleType) -> None:
-    page = app(full.store.path, "lineage")
-    for name, value in (("judge", planted.JUDGE), ("model", "ppo@20"), ("baseline", "old")):
-        page.query_params[name] = value  # after the leaderboard, which has a filter of the same name
-    shown = text(page.run())
+    shown = text(app(full.store.path, "lineage", judge=planted.JUDGE, model="ppo@20", baseline="old"))
     for name in ("evaluate", "train", "audit", "load"):
         assert full.runs[name] in shown
 
