@@ -62,6 +62,8 @@ class Duel:
     """Ids of the prompts that B won and A did not: where a new checkpoint lost something."""
     category: str = ""
     """The category of prompts, where the comparison is about one."""
+    tokens: tuple[float | None, float | None] = (None, None)
+    """Mean tokens of A's and of B's answers to these prompts, where they were counted: budgets may differ, too."""
     needed: int | None = None
     """Prompts that would separate a difference of this size with 80 % power; None where it is exactly zero."""
 
@@ -93,7 +95,12 @@ def duels(
     if not whole:
         raise UserError(f"'{a}' and '{b}' never met and share no baseline; run 'rlhf-eval evaluate winrate' with both")
     names = _ids(store, np.concatenate([pair.flipped for pair in whole]))
-    return [_duel(part, category, names) for pair in whole for category, part in _parts(pair, parts or {})]
+    found_parts = [part for pair in whole for part in _parts(pair, parts or {})]
+    lengths = _answer_tokens(store, (a, b))
+    return [
+        replace(_duel(part, category, names), tokens=(_mean(lengths[a], part), _mean(lengths[b], part)))
+        for category, part in found_parts
+    ]
 
 
 def _pairs(mine: Sequence[Standing], a: str, b: str) -> list[Paired]:
@@ -174,6 +181,24 @@ def _duel(pair: Paired, category: str, names: Mapping[int, str]) -> Duel:
 def _quadrants(pair: Paired) -> tuple[int, int, int, int]:
     a, b = pair.first > HALF, pair.second > HALF
     return int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum())
+
+
+def _answer_tokens(store: Store, models: tuple[str, str]) -> dict[str, dict[int, float]]:
+    """Model to prompt, by hash, to the mean tokens of its answers; a copy of a stored answer keeps them in its metadata."""
+    query = (
+        "select model, hash(prompt_id) as h, avg(tokens) as tokens from (select model, prompt_id, "
+        "coalesce(nullif(usage.completion_tokens, 0), try_cast(metadata ->> '$.tokens' as bigint)) as tokens "
+        "from completions where model in ($1, $2)) where tokens > 0 group by 1, 2"
+    )
+    found: dict[str, dict[int, float]] = {model: {} for model in models}
+    for row in store.sql(query, list(models)).to_pylist():
+        found[row["model"]][row["h"]] = row["tokens"]
+    return found
+
+
+def _mean(lengths: Mapping[int, float], pair: Paired) -> float | None:
+    known = [lengths[prompt] for prompt in pair.prompts.tolist() if prompt in lengths]
+    return float(np.mean(known)) if known else None
 
 
 def _ids(store: Store, prompts: Hashes) -> dict[int, str]:

@@ -94,7 +94,7 @@ def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> No
     for c in found:
         e = c.estimate
         if as_json:
-            names = ("better", "worse", "equal", "p_value", "needed", "quadrants", "flipped", "category")
+            names = ("better", "worse", "equal", "p_value", "needed", "quadrants", "flipped", "category", "tokens")
             extra = {name: getattr(c, name) for name in names}
             _emit({"event": "comparison", **to_row(e), **extra})
             continue
@@ -107,6 +107,9 @@ def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> No
         print(f"  better on {c.better} prompts, worse on {c.worse}, equal on {c.equal}: {verdict}")
         both, only_a, only_b, neither = c.quadrants
         print(f"  both won {both}, only {a} {only_a}, only {b} {only_b}, neither {neither}")
+        mine, theirs = c.tokens
+        if mine is not None and theirs is not None:
+            print(f"  tokens an answer: {mine:.0f} of {a}, {theirs:.0f} of {b} ({mine / theirs:.2f} times as many)")
         if c.flipped:
             print(f"  lost by {a} and won by {b}: {', '.join(c.flipped[:3])}{', ...' if len(c.flipped) > 3 else ''}")
         if verdict == "not separable" and c.needed:

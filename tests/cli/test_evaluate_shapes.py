@@ -113,6 +113,27 @@ def test_boards_in_every_format(cli: Any) -> None:
     shown = cli.done("compare", "good", "other", "--json").events[0]
     assert sum(shown["quadrants"]) == 60
     assert len(shown["flipped"]) == shown["quadrants"][2]
+    counted = {
+        model: [c.usage.completion_tokens for c in cli.read(Completion, "latest:evaluate") if c.model == model]
+        for model in ("good", "other")
+    }
+    assert shown["tokens"] == pytest.approx([sum(own) / len(own) for own in counted.values()])
+    assert "tokens an answer" in cli.done("compare", "good", "other").out
+
+
+def test_stored_answers_keep_their_length(cli: Any) -> None:
+    """Best-of-n and other answers of earlier runs are compared by tokens, too, and are not paid for twice."""
+    cli.done("load", "jsonl", cli.prompts(6))
+    cli.done("generate", "--model", "mock:writer")
+    words = ("evaluate", "winrate", "--model", "kept=run:latest:generate", "--baseline", "mock:echo")
+    cli.done(*words, "--judge-model", "mock:judge")
+    found = estimates(cli)
+    answers = cli.read(Completion, "latest:generate")
+    mean = sum(c.usage.completion_tokens for c in answers) / len(answers)
+    assert found["answer_tokens: kept"].value == pytest.approx(mean)
+    copies = [c for c in cli.read(Completion, "latest:evaluate") if c.model == "kept"]
+    assert not any(c.usage.completion_tokens for c in copies)
+    assert cli.done("compare", "kept", "mock:echo", "--json").events[0]["tokens"][0] == pytest.approx(mean)
 
 
 def test_plan_says_what_a_difference_costs(cli: Any) -> None:
