@@ -38,8 +38,11 @@ WATCH = 5
 
 STYLE = """<style>
 [data-testid=stMainBlockContainer] {padding-top: 3.2rem; padding-bottom: 4rem;}
+[data-testid=stCaptionContainer] {color: inherit; opacity: 1;}
+[data-testid=stCaptionContainer] p {opacity: .82;}
 [data-testid=stMain] [data-testid=stPageLink-NavLink] p {text-decoration: underline; text-underline-offset: 3px;}
-.re-card {border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem; height: 100%;}
+.re-card {border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem; height: 100%;
+  overflow-wrap: anywhere;}
 .re-card .label {font-size: .85rem;}
 .re-card .value {font-size: 1.7rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere;}
@@ -79,7 +82,11 @@ def opened() -> Opened:
     parser.add_argument("--store", default="rlhf-eval-store")
     path = parser.parse_known_args(sys.argv[1:])[0].store
     store = _store(path)
-    return Opened(store, state(store))
+    now = state(store)
+    if _last_seen().get(path, now) != now:
+        _answer.clear()  # what was asked of an older state would only fill the memory
+    _last_seen()[path] = now
+    return Opened(store, now)
 
 
 def ask(question: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,6 +103,11 @@ def ask(question: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P
 @st.cache_resource(show_spinner=False)
 def _store(path: str) -> Store:
     return Store(Path(path))
+
+
+@st.cache_resource(show_spinner=False)
+def _last_seen() -> dict[str, str]:
+    return {}
 
 
 @st.cache_resource(max_entries=ANSWERS, show_spinner="Reading the store …")
@@ -119,41 +131,40 @@ def title(name: str, question: str) -> None:
     st.markdown(question)
 
 
-def frame(draw: Callable[[], None]) -> None:
+def frame(name: str, draw: Callable[[], None]) -> None:
     """A page with what surrounds it: unfinished runs, a changed store, what could not be read, and why it is empty."""
     st.html(STYLE)
-    above = st.container()
+    above, now = st.container(), opened()
+    try:
+        found = ask(unfinished)
+    except UserError as error:
+        st.title(name, anchor=False)
+        _refused(error)
+        return
     try:
         draw()
     except Nothing as error:
         nothing(str(error), error.command)
     except UserError as error:
-        st.error(words.escaped(str(error)))
-        if not (opened().store.path / "runs").is_dir():
-            st.markdown("A store with something on every page, made here without any model of yours:")
-            st.code(command("demo"), language="bash")
+        _refused(error)
     finally:
         with above:
-            _around()
+            _unfinished(found)
+            _unread(now.store.problems)
+            _watched(now.state)
+
+
+def _refused(error: UserError) -> None:
+    st.error(words.escaped(str(error)))
+    if not (opened().store.path / "runs").is_dir():
+        st.markdown("A store with something on every page, made here without any model of yours:")
+        st.code(command("demo"), language="bash")
 
 
 def nothing(message: str, how_to_fill: str) -> None:
     """An empty page: what is missing and the command that brings it."""
     st.info(words.escaped(message))
     st.code(how_to_fill, language="bash")
-
-
-def _around() -> None:
-    try:
-        found = ask(unfinished)
-    except UserError:
-        return
-    _unfinished(found)
-    problems = opened().store.problems
-    if problems:
-        with st.expander(f"{len(problems)} things in the store could not be read and are left out"):
-            st.code("\n".join(words.safe(problem, longest=500) for problem in problems[:20]), language=None)
-    _watched(opened().state)
 
 
 def _unfinished(found: Sequence[Unfinished]) -> None:
@@ -166,6 +177,12 @@ def _unfinished(found: Sequence[Unfinished]) -> None:
         names = ", ".join(f"`{u.run.id}` ({u.run.status})" for u in ended[:3])
         more = f" and {len(ended) - 3} more" if len(ended) > 3 else ""
         st.warning(f"Not finished, and shown as far as it went: {names}{more}. The same command resumes it.")
+
+
+def _unread(problems: Sequence[str]) -> None:
+    if problems:
+        with st.expander(f"{len(problems)} things in the store could not be read and are left out"):
+            st.code("\n".join(words.safe(problem, longest=500) for problem in problems[:20]), language=None)
 
 
 @st.fragment(run_every=WATCH)

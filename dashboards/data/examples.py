@@ -8,6 +8,7 @@ example(store, table, kept[0]).verdicts
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -365,12 +366,15 @@ def difference(left: str, right: str) -> Difference:
     whole = {"left": ((left, False),), "right": ((right, False),)}
     if max(len(a), len(b)) > LONGEST:
         return Difference(**whole, alike=0.0, reason="the answers are too long to mark their differences")
+    counts = [Counter(token for token in side if not token.isspace()) for side in (a, b)]
+    total = sum(counts[0].values()) + sum(counts[1].values())
+    alike = 2 * sum((counts[0] & counts[1]).values()) / total if total else 1.0
+    if alike < LEAST_ALIKE:
+        return Difference(**whole, alike=alike, reason="the answers have few words in common")
     matcher = SequenceMatcher(None, a, b, autojunk=False)
-    if matcher.quick_ratio() < LEAST_ALIKE:
-        return Difference(**whole, alike=matcher.quick_ratio(), reason="the answers have few words in common")
     spans: tuple[list[Span], list[Span]] = ([], [])
     for tag, a0, a1, b0, b1 in matcher.get_opcodes():
         for side, words, low, high in ((spans[0], a, a0, a1), (spans[1], b, b0, b1)):
             if high > low:
                 side.append(("".join(words[low:high]), tag != "equal"))
-    return Difference(left=tuple(spans[0]), right=tuple(spans[1]), alike=matcher.ratio())
+    return Difference(left=tuple(spans[0]), right=tuple(spans[1]), alike=alike)

@@ -48,7 +48,7 @@ def main() -> None:
     page = st.navigation({**pages, "Runs": [*pages["Runs"], *hidden]})
     with st.sidebar:
         st.caption(f"store `{show.opened().store.path}`")
-    show.frame(page.run)
+    show.frame(page.title, page.run)
 
 
 if __name__ == "__main__":
