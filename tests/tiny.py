@@ -70,11 +70,9 @@ def pairs(count: int, probability: float = 1.0) -> list[PreferencePair]:
     made = []
     for i in range(count):
         prompt = Prompt.of(_text(i, 2 + i % 5))
+        texts = [f"{WORDS[side]} {_text(1000 * (side + 1) + i, 1 + (i * (side + 2)) % 6)}" for side in range(2)]
         chosen, rejected = (
-            Completion.of(
-                prompt_id=prompt.id, model="m", text=_text(1000 * (side + 1) + i, 1 + (i * (side + 2)) % 6), sample=side
-            )
-            for side in range(2)
+            Completion.of(prompt_id=prompt.id, model="m", text=text, sample=side) for side, text in enumerate(texts)
         )
         made.append(
             PreferencePair.of(

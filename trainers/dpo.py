@@ -28,7 +28,7 @@ from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
 from trainers.batch import Layout, lengths, model_inputs, per_answer
 from trainers.data import Account, Example, Tokenized, encode_labelled, encode_pairs
-from trainers.engine import Engine, Settings, Terms, autocast, held_out, place, plan_of, prepared
+from trainers.engine import Engine, Settings, Terms, autocast, held_out, place, plan_of, prepared, state_of
 from trainers.logps import load_policy
 from trainers.reference import cached_reference
 
@@ -134,7 +134,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
     model = prepared(policy, config)
     engine = Engine(
         model=model,
-        objective=Objective(config, copy, expects_reference=how != "none"),
+        objective=Objective(config, copy, expects_reference=how != "none", starts=state_of(out) is None),
         examples=kept,
         heldout=aside,
         tokens=tokens,
@@ -206,18 +206,18 @@ def _reference(config: Config) -> str:
 class Objective:
     """The sum of a loss over the pairs of a batch, with what is worth logging of it."""
 
-    def __init__(self, config: Config, copy: Any, *, expects_reference: bool) -> None:
+    def __init__(self, config: Config, copy: Any, *, expects_reference: bool, starts: bool = True) -> None:
         self.config = config
         self.copy = copy
         self.expects_reference = expects_reference
-        self.checked = not expects_reference
+        self.unchecked = expects_reference and starts
 
     def __call__(self, model: nn.Module, batch: Mapping[str, Any]) -> Terms:
         """Score both answers of each pair and take the loss."""
         policy = per_answer(model(**model_inputs(batch)).logps, batch)
         reference = self._of_reference(model, batch, policy)
         terms = self.terms(policy, reference, batch)
-        if not self.checked:
+        if self.unchecked and torch.isfinite(terms.loss):
             self._check_start(terms, reference, batch, model)
         return terms
 
@@ -255,7 +255,7 @@ class Objective:
 
     def _check_start(self, terms: Terms, reference: Tensor, batch: Mapping[str, Any], model: nn.Module) -> None:
         """Hold the first loss against that of a policy which equals its reference; raises UserError where it differs."""
-        self.checked = True
+        self.unchecked = False
         theory = self.terms(reference, reference, batch).loss
         exact = next(model.parameters()).dtype == torch.float32 and not torch.is_autocast_enabled(
             terms.loss.device.type

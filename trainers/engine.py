@@ -29,7 +29,7 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.models.checkpoints import need, open_checkpoint, quiet
 from rlhf_eval.stages.training import Job, Metrics, Plan
 from trainers.batch import Layout, collate
-from trainers.data import Example, Limit, Tokenized
+from trainers.data import E, Example, Limit, Tokenized
 
 SMALL = 10_000_000
 """Weights up to which a CPU is quickest with one thread."""
@@ -58,8 +58,10 @@ class Settings:
     """How the learning rate falls after the warm-up."""
     warmup: float = 0.1
     """Share of the steps over which the learning rate rises."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon takes far fewer steps where much must change: tiny models, new heads; its rates are about .01."""
     weight_decay: float = 0.0
-    """Of AdamW."""
+    """Of the optimizer, times the learning rate."""
     adam_beta2: float = 0.999
     """Decay of AdamW's second moment; .95 follows a short training faster."""
     max_grad_norm: float = 1.0
@@ -182,11 +184,8 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
 
     def run(self, notes: tuple[str, ...] = ()) -> Metrics:
         """Train, from where an earlier process stopped if there is one, and save; raises UserError on a loss of NaN."""
-        Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
-        self.accelerator.wait_for_everyone()
-        state = transformers.trainer_utils.get_last_checkpoint(str(self.args.output_dir))
         with quiet():
-            self.train(resume_from_checkpoint=state)
+            self.train(resume_from_checkpoint=state_of(self.out))
         stopped = self.stop and self.state.global_step < self.state.max_steps
         if not stopped:
             with quiet():
@@ -212,6 +211,14 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
             self.save_model(str(folder))
         if self.is_world_process_zero():
             self.tokens.tokenizer.save_pretrained(folder)
+
+    def create_optimizer(self, *given: Any) -> Any:
+        """AdamW as the Trainer makes it, or Muon."""
+        if self.settings.optimizer == "muon" and getattr(self, "optimizer", None) is None:
+            from trainers.muon import Muon
+
+            self.optimizer = Muon(self.model, self.settings.learning_rate, self.settings.weight_decay)
+        return super().create_optimizer(*given)
 
     # What the Trainer calls -------------------------------------------------------------------------------------------
 
@@ -353,6 +360,13 @@ def steps_of(settings: Settings, rows: int) -> int:
     return max(1, math.ceil(math.ceil(rows / settings.batch_size) * settings.epochs))
 
 
+def state_of(out: Path) -> str | None:
+    """The state that an earlier process left to resume from, if it did."""
+    steps = out / "steps"
+    found: str | None = transformers.trainer_utils.get_last_checkpoint(str(steps)) if steps.is_dir() else None
+    return found
+
+
 def place(model: Any) -> Any:
     """The model on the device of this process."""
     return model.to(PartialState(cpu=not torch.cuda.is_available()).device)
@@ -388,7 +402,7 @@ def prepared(model: Any, settings: Settings, task: Literal["CAUSAL_LM", "SEQ_CLS
     return peft.get_peft_model(model, adapter)
 
 
-def held_out(examples: Sequence[Example], settings: Settings, seed: int) -> tuple[list[Example], list[Example]]:
+def held_out(examples: Sequence[E], settings: Settings, seed: int) -> tuple[list[E], list[E]]:
     """What is trained on, and what is held out: by prompt, so that no answer to a held-out prompt is trained on."""
     if not settings.eval_share:
         return list(examples), []
