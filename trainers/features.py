@@ -25,13 +25,21 @@ TOGETHER = 16_384
 
 
 def features_of(model: Any, examples: Sequence[Graded], tokens: Tokenized, folder: Path, job: Job) -> dict[str, Tensor]:
-    """Features by the example's id; those in ``folder/features.safetensors`` are not computed again."""
+    """Features by the example's id; those that ``folder`` keeps for this trunk are not computed again."""
+    from accelerate import PartialState
+
+    # The first process reads the texts, the others what it has kept.
+    with PartialState().main_process_first():
+        return _features(model, examples, tokens, folder, job)
+
+
+def _features(model: Any, examples: Sequence[Graded], tokens: Tokenized, folder: Path, job: Job) -> dict[str, Tensor]:
     from safetensors.torch import load_file, save_file
 
     place = Path(job.model)
     trunk = fingerprint_folder(place) if place.is_dir() else job.model
     keys = {example.id: fingerprint(trunk, example.prompt, example.answers, example.masks) for example in examples}
-    file = folder / "features.safetensors"
+    file = folder / f"features-{fingerprint(trunk)[:8]}.safetensors"
     held: dict[str, Tensor] = load_file(file) if file.is_file() else {}
     missing = sorted((e for e in examples if keys[e.id] not in held), key=len)
     if missing:

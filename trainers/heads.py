@@ -69,7 +69,7 @@ def rewards_of(score: nn.Module, states: Tensor) -> Tensor:
     In bfloat16 rewards have 8 bits: 53 texts that differ got 9 rewards.
     """
     with torch.autocast(states.device.type, enabled=False):
-        rewards: Tensor = score(states.to(score.weight.dtype))
+        rewards: Tensor = score(states.to(next(score.parameters()).dtype))
     return rewards
 
 

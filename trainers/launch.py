@@ -50,7 +50,7 @@ def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -
         raise UserError(f"{where}: {' and '.join(missing)} must be named")
     model, data, out = str(table.pop("model")), Path(table.pop("data")), Path(table.pop("out"))
     seed = int(table.pop("seed", 0))
-    config = build(config_kind, table, where=where)
+    config: Any = build(config_kind, table, where=where)
     out.mkdir(parents=True, exist_ok=True)
     first = os.environ.get("RANK", "0") == "0"
     stopping: list[int] = []

@@ -21,7 +21,7 @@ several heads it is their mean, and all of them lie beside it (``trainers.heads`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ from trainers.reward_data import (
 )
 
 READS = ("pairs", "labelled", "stepwise")
+HELDOUT = "pairs"
 
 Kind = Literal[
     "bradley_terry", "plackett_luce", "davidson", "rao_kupper", "outcome", "outcome_tokens", "outcome_mean", "process"
@@ -82,8 +83,8 @@ class Config(Settings):
     """One head for each labeler, trained on that labeler's pairs."""
     freeze: bool = False
     """Train heads alone: the trunk reads every text once, and what it says is kept."""
-    features: str = ""
-    """Folder that keeps what a frozen trunk says between runs; empty keeps it for this run."""
+    eval_share: float = 0.1
+    """Share of the prompts held out, on which the reward model is measured; 0 where held-out pairs are given."""
     separator: str = "\n\n"
     """What stands between the steps of a solution."""
 
@@ -113,13 +114,13 @@ class Config(Settings):
 def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
     """Train a reward model that starts from ``job.model``; the checkpoint lies in ``out/checkpoint``."""
     tokens, examples, account = _examples(data, config, job)
-    kept, aside = held_out(examples, config, job.seed)
+    kept, aside = _split(data, examples, tokens, config, job)
     names = head_names(examples, config)
     model = load_scorer(job.model, heads=len(names), seed=job.seed, ties=config.objective in TIES)
     tokens.check_vocabulary(model.get_input_embeddings().num_embeddings)
-    pad_apart(model, tokens, examples)
+    pad_apart(model, tokens, [*kept, *aside])
     reader = prepared(model, config, task="SEQ_CLS") if not config.freeze else model
-    known = features_of(model, examples, tokens, Path(config.features or out / "steps"), job) if config.freeze else None
+    known = features_of(model, [*kept, *aside], tokens, job.cache or out / "steps", job) if config.freeze else None
     engine = RewardEngine(
         scorer=model,
         names=names,
@@ -135,13 +136,15 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         layout=Layout(pack=config.pack),
         items=lambda batch: batch["examples"],
     )
-    return engine.run(notes=_notes(examples, account))
+    metrics = engine.run(notes=_notes(examples, account))
+    own = () if data.heldout_pairs else tuple(contest.id for example in aside for contest in example.contests)
+    return replace(metrics, heldout=own)
 
 
 def plan(data: Data, config: Config, job: Job) -> Plan:
     """Rows, tokens, steps and memory, without loading the weights."""
-    _, examples, account = _examples(data, config, job)
-    kept, _ = held_out(examples, config, job.seed)
+    tokens, examples, account = _examples(data, config, job)
+    kept, _ = _split(data, examples, tokens, config, job)
     return plan_of(kept, job.model, config, references=0, notes=_notes(examples, account))
 
 
@@ -287,7 +290,29 @@ def _examples(data: Data, config: Config, job: Job) -> tuple[Tokenized, list[Gra
     return tokens, examples, account
 
 
+def _split(
+    data: Data, examples: list[Graded], tokens: Tokenized, config: Config, job: Job
+) -> tuple[list[Graded], list[Graded]]:
+    """What is trained on and what is held out; raises UserError where a prompt would be both."""
+    if not data.heldout_pairs:
+        return held_out(examples, config, job.seed)
+    aside, _ = encode_contests(data.heldout_pairs, tokens, config.limit, by_prompt=config.by_prompt)
+    shared = {example.prompt for example in aside} & {example.prompt for example in examples}
+    if shared:
+        raise UserError(
+            f"{len(shared):,} prompts of the held-out pairs are trained on too, which would flatter the reward model; hold "
+            "out other prompts"
+        )
+    return examples, aside
+
+
 def _notes(examples: Sequence[Graded], account: Account) -> tuple[str, ...]:
     pairs = sum(len(example.contests) for example in examples)
     grouped = (f"{pairs:,} pairs in {len(examples):,} prompts",) if pairs > len(examples) else ()
     return (*grouped, *account.notes())
+
+
+if __name__ == "__main__":
+    from trainers.launch import main
+
+    raise SystemExit(main(Config, train))

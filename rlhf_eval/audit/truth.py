@@ -9,12 +9,10 @@ the comparison of judge and people with people and people; ``stats.calibration``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf_eval.audit.evidence import Evidence, Key, Label, Pair, sign
 from rlhf_eval.audit.measures import (
@@ -30,10 +28,8 @@ from rlhf_eval.audit.measures import (
     winners_share,
 )
 from rlhf_eval.stats import agreement as tables
-from rlhf_eval.stats.arrays import Floats
-from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
 from rlhf_eval.stats.calibration import calibration as calibrate
-from rlhf_eval.stats.calibration import expected_calibration_error
+from rlhf_eval.stats.calibration import ece_interval
 from rlhf_eval.stats.intervals import Interval, clustered_mean
 from rlhf_eval.stats.judge_effects import krippendorff_interval, youden_interval
 
@@ -229,24 +225,8 @@ def calibration(evidence: Evidence) -> list[Entry]:
               says="mean squared error of the stated probability; .25 is what saying one half gives"),
         fixed(lambda: whole.log_loss, prompts, name="log_loss", section=CALIBRATION, unit="index",
               settings={"reference": name}, says="mean log loss; .693 is what saying one half gives"),
-        fixed(lambda: _ece_interval(p, y, clusters, whole.ece), prompts, name="ece", section=CALIBRATION, unit="index",
+        fixed(lambda: ece_interval(p, y, clusters, draws=DRAWS), prompts, name="ece", section=CALIBRATION, unit="index",
               settings=null, says=f"expected calibration error; perfect calibration would show {whole.ece_null:.3f} here"),
         mean_of(stated, prompts, name="overconfidence", section=CALIBRATION, unit="difference", neutral=0.0, side=1,
                 settings={"reference": name}, says="how much surer it is of its verdicts than it is right"),
     ]  # fmt: skip
-
-
-def _ece_interval(p: Floats, y: Floats, clusters: NDArray[np.str_], value: float) -> Interval:
-    """The basic bootstrap, which takes back the upward bias that resampling adds to an ECE once more."""
-    names, index = np.unique(clusters, return_inverse=True)
-    draws = []
-    for counts in (row for block in cluster_draws(len(names), DRAWS, 0) for row in block):
-        rows = np.repeat(np.arange(len(p)), counts[index].astype(np.int64))
-        draws.append(expected_calibration_error(p[rows], y[rows]))
-    replicates = np.array(draws)
-    low, high = expanded_percentiles(replicates, len(names), 0.95)
-    base = Interval(
-        value=value, low=value, high=value, se=float(replicates.std(ddof=1)), n=len(names), n_eff=len(names), level=0.95,
-        method=f"cluster bootstrap, basic, {DRAWS} draws, seed 0",
-    )  # fmt: skip
-    return replace(base, low=min(value, max(0.0, 2 * value - high)), high=max(value, min(1.0, 2 * value - low)))

@@ -22,6 +22,9 @@ FIRST = (
 )
 """The scalars worth a place in the headline, in their order."""
 
+MEASURED = ("accuracy", "ece", "log_loss", "temperature", "prefers_longer")
+"""The estimates of a reward model worth a line; all of them are in the run and on the card."""
+
 
 def trained(result: TrainResult, session: Session, *, as_json: bool, name: str = "train") -> None:
     """One training, finished or planned; ``name`` is its step in a recipe."""
@@ -43,6 +46,10 @@ def trained(result: TrainResult, session: Session, *, as_json: bool, name: str =
     print(f"\n{name} {result.trainer}: {metrics.steps:,} steps in {metrics.seconds:,.1f} s{already}; {values}")
     for note in metrics.notes:
         print(f"  {note}")
+    for estimate in result.estimates:
+        if estimate.name in MEASURED:
+            spread = f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+            print(f"  {estimate.name} on {estimate.n:,} held-out prompts: {spread}")
     where = f" --store {session.options.store}" if str(session.options.store) != "rlhf-eval-store" else ""
     print(f"  checkpoint: {result.checkpoint}")
     print(f"  results: {session.store.folder(result.run.id)}")
@@ -64,5 +71,6 @@ def _json(result: TrainResult) -> dict[str, Any]:
         "plan": to_builtins(result.plan),
         "metrics": to_builtins(result.metrics),
         "checkpoint": str(result.checkpoint) if result.checkpoint else None,
+        "estimates": [to_builtins(estimate) for estimate in result.estimates],
         "resumed": result.resumed,
     }

@@ -48,6 +48,8 @@ class Data:
     prompts: tuple[Prompt, ...] = ()
     heldout: tuple[Prompt, ...] = ()
     """Prompts for evaluation during training; never trained on."""
+    heldout_pairs: tuple[PreferencePair, ...] = ()
+    """Pairs on which a reward model is measured; never trained on."""
 
     def counts(self) -> dict[str, int]:
         """How many records of each kind there are, the kinds without any left out."""
@@ -127,5 +129,7 @@ class Metrics:
     final: Mapping[str, float] = field(default_factory=dict)
     """The last value of each scalar, by its name in metrics.jsonl."""
     notes: tuple[str, ...] = ()
+    heldout: tuple[str, ...] = ()
+    """Ids of the records that were held out; a reward model is measured on them at once."""
     stopped: bool = False
     """Whether it was asked to stop before its end; ``steps/`` holds what resumes it."""

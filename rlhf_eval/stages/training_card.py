@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlhf_eval.config import write_yaml
+from rlhf_eval.records import Estimate
 from rlhf_eval.stages.training import Metrics, Plan
 
 
@@ -16,6 +17,7 @@ def checkpoint_card(
     settings: Mapping[str, Any],
     plan: Plan,
     metrics: Metrics,
+    estimates: Sequence[Estimate] = (),
 ) -> str:
     """The card as Markdown, with the header that the hub reads."""
     head = write_yaml({"library_name": "transformers", "tags": ["rlhf-eval", trainer], "base_model": about["base"]})
@@ -27,6 +29,11 @@ def checkpoint_card(
     counts = ", ".join(f"{count:,} {name}" for name, count in about.get("counts", {}).items())
     notes = "".join(f"- {note}\n" for note in dict.fromkeys((*plan.notes, *metrics.notes)))
     numbers = "\n".join(f"| {name} | {value:.6g} |" for name, value in sorted(metrics.final.items()))
+    measured = "".join(f"| {e.name} | {e.value:.4g} | {e.low:.4g} to {e.high:.4g} | {e.n:,} |\n" for e in estimates)
+    if estimates:
+        judge = estimates[0].settings["judge"]
+        head_line = "| | value | 95% interval | prompts |\n|---|---|---|---|\n"
+        measured = f"## On held-out pairs\n\n{head_line}{measured}\nRewards by `{judge}`.\n\n"
     told = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
     return f"""---
 {head}---
@@ -42,7 +49,7 @@ Trained by rlhf-eval: {metrics.steps:,} steps, {metrics.rows:,} rows, {metrics.t
 Data: {counts}.
 
 {notes}
-## Last values
+{measured}## Last values
 
 | | |
 |---|---|

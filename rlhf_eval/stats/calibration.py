@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.stats.arrays import Floats, floats, same_length
+from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
+from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
 from rlhf_eval.stats.intervals import Interval, mean_interval
 
 
@@ -80,6 +81,39 @@ def expected_calibration_error(probabilities: ArrayLike, outcomes: ArrayLike, *,
     p, y = floats(probabilities, "probabilities", low=0, high=1), floats(outcomes, "outcomes", low=0, high=1)
     same_length(probabilities=p, outcomes=y)
     return _ece(p, y, _equal_mass_bins(p, bins))
+
+
+def ece_interval(
+    probabilities: ArrayLike,
+    outcomes: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    draws: int = 200,
+    seed: int = 0,
+) -> Interval:
+    """The expected calibration error with its interval, within [0, 1]; arguments as in ``calibration``.
+
+    The basic bootstrap, which takes back the upward bias that resampling adds to an ECE once more.
+    """
+    p, y = floats(probabilities, "probabilities", low=0, high=1), floats(outcomes, "outcomes", low=0, high=1)
+    index, count = cluster_index(clusters, same_length(probabilities=p, outcomes=y))
+    replicates = []
+    for weights in (row for block in cluster_draws(count, draws, seed) for row in block):
+        rows = np.repeat(np.arange(len(p)), weights[index].astype(np.int64))
+        replicates.append(expected_calibration_error(p[rows], y[rows]))
+    value = expected_calibration_error(p, y)
+    low, high = expanded_percentiles(np.array(replicates), count, level)
+    return Interval(
+        value=value,
+        low=min(value, max(0.0, 2 * value - high)),
+        high=max(value, min(1.0, 2 * value - low)),
+        se=float(np.std(replicates, ddof=1)),
+        n=count,
+        n_eff=count,
+        level=level,
+        method=f"cluster bootstrap, basic, {draws} draws, seed {seed}",
+    )
 
 
 def fit_temperature(logits: ArrayLike, outcomes: ArrayLike) -> float:
