@@ -72,11 +72,6 @@ def test_an_empty_store_names_the_command_that_fills_the_page(app: Open, tmp_pat
     assert EMPTY.get(page, "") in text(shown)
 
 
-def test_a_place_without_a_store_offers_the_demo(app: Open, tmp_path: Path) -> None:
-    nothing = app(tmp_path / "nowhere", "jobs")
-    assert not nothing.exception and "rlhf-eval demo" in text(nothing)
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_a_hurt_store_is_shown_with_what_is_wrong(app: Open, hurt: Store, page: str) -> None:
     shown = app(hurt.path, page, person="ada") if page == "label" else app(hurt.path, page)
@@ -85,15 +80,6 @@ def test_a_hurt_store_is_shown_with_what_is_wrong(app: Open, hurt: Store, page: 
     assert "is running: 3 of 10 prompts" in said and "(stopped)" in said
     assert len(said) > 500
     assert all(file in said for file in NAMED.get(page, ()))
-
-
-@pytest.mark.parametrize("page", ["judge_quality", "jobs"])
-def test_a_newer_schema_says_so(app: Open, planted: ModuleType, tmp_path: Path, page: str) -> None:
-    world = planted.comparisons(tmp_path / "store", prompts=3)
-    manifest = world.store.folder(world.runs["load"]) / "run.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema": 99}))
-    shown = app(world.store.path, page)
-    assert not shown.exception and "schema 99" in text(shown) and "upgrade" in text(shown)
 
 
 def test_few_prompts_are_grey_with_the_reason(app: Open, planted: ModuleType, tmp_path: Path) -> None:
