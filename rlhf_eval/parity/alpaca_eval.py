@@ -28,7 +28,7 @@ from rlhf_eval.benchmarks.evidence import Evidence
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop import alpaca_eval as reader
 from rlhf_eval.interop.files import read_document
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing, printed
+from rlhf_eval.parity.claim import BROKEN, Claim, Tree, absent, attempt, missing, printed
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.style_published import GRID, GamedRows, alpaca_eval_2
 
@@ -73,15 +73,19 @@ def check(tree: Tree) -> Iterator[Claim]:
     results = _results(tree)
     for board in boards:
         annotator = board.name.removesuffix("_leaderboard.csv")
-        with board.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with board.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except BROKEN as error:
+            yield absent(PEER, tree.name(board), "all rows", str(error))
+            continue
         for row in rows:
             model = row.get("") or ""
             found = results.get((model, annotator))
             if found is None:
                 yield absent(PEER, f"{model} by {annotator}", "all columns", "its annotations are not here")
             else:
-                yield from _row(tree, annotator, model, row, found, fits)
+                yield from attempt(PEER, f"{model} by {annotator}", _row(tree, annotator, model, row, found, fits))
 
 
 def _results(tree: Tree) -> dict[tuple[str, str], Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
 from rlhf_eval.parity.evalica import read_games
 from rlhf_eval.stats.bradley_terry import bradley_terry
 
@@ -44,7 +44,7 @@ def check(tree: Tree) -> Iterator[Claim]:
     for table in tables:
         data = [file for file in tree.find(table.name) if file != table and not _is_table(file)]
         if data:
-            yield from _ratings(tree, table, data[0])
+            yield from attempt(PEER, table.stem, _ratings(tree, table, data[0]))
         else:
             yield absent(PEER, table.stem, "ratings", f"the games of {table.name} are not here")
 

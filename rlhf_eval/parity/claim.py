@@ -9,9 +9,10 @@ are found by the tail of their path, so a folder of checkouts, one checkout or a
 
 from __future__ import annotations
 
+import csv
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,6 +20,11 @@ from typing import Literal
 from rlhf_eval.errors import UserError
 
 Verdict = Literal["same", "MISS", "not here", "known fault"]
+
+BROKEN = (
+    UserError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError, csv.Error,
+)  # fmt: skip
+"""What a damaged file, or one in another layout, leads to."""
 
 _SKIPPED = {".git", ".hg", "node_modules", "__pycache__", ".venv", "venv"}
 
@@ -79,6 +85,15 @@ class Tree:
     def name(self, path: Path) -> str:
         """A path as reports show it."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+
+def attempt(peer: str, subject: str, claims: Iterator[Claim]) -> Iterator[Claim]:
+    """The claims of one file; one that is not as it was published ends them with a claim that is not here, not a crash."""
+    try:
+        yield from claims
+    except BROKEN as error:
+        words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        yield absent(peer, subject, "the rest", f"the file is not as it was published: {words}")
 
 
 def printed(text: str, least: float) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
 from rlhf_eval.stats.correlation import spearman
 
 PEER = "correlation"
@@ -28,20 +29,24 @@ def check(tree: Tree) -> Iterator[Claim]:
     if not files:
         yield from missing(PEER, [_TAIL])
     for file in files:
-        with file.open(encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-        for column, (published, tolerance) in PUBLISHED.items():
-            pairs = [(_number(row.get(ARENA)), _number(row.get(column))) for row in rows]
-            both = np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
-            try:
-                ours = spearman(both[:, 0], both[:, 1])
-            except UserError as error:
-                yield absent(PEER, column, "Spearman with Arena Elo", str(error))
-                continue
-            yield Claim(
-                peer=PEER, subject=f"{column}, {len(both)} models", number="Spearman with Arena Elo",
-                published=published, ours=ours, tolerance=tolerance, source=tree.name(file),
-            )  # fmt: skip
+        yield from attempt(PEER, tree.name(file), _table(tree, file))
+
+
+def _table(tree: Tree, file: Path) -> Iterator[Claim]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for column, (published, tolerance) in PUBLISHED.items():
+        pairs = [(_number(row.get(ARENA)), _number(row.get(column))) for row in rows]
+        both = np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
+        try:
+            ours = spearman(both[:, 0], both[:, 1])
+        except UserError as error:
+            yield absent(PEER, column, "Spearman with Arena Elo", str(error))
+            continue
+        yield Claim(
+            peer=PEER, subject=f"{column}, {len(both)} models", number="Spearman with Arena Elo",
+            published=published, ours=ours, tolerance=tolerance, source=tree.name(file),
+        )  # fmt: skip
 
 
 def _number(text: str | None) -> float:

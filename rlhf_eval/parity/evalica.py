@@ -11,7 +11,7 @@ import numpy as np
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.files import read_rows
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
 from rlhf_eval.stats.agreement import krippendorff_alpha
 from rlhf_eval.stats.bradley_terry import Ranking, bradley_terry
 from rlhf_eval.stats.centrality import average_win_rate, counting, eigenvector, pagerank
@@ -35,15 +35,21 @@ def check(tree: Tree) -> Iterator[Claim]:
     for file in golden:
         data = file.with_name(file.name.replace("-golden", ""))
         if data.is_file():
-            yield from _data_set(tree, file, data)
+            yield from attempt(PEER, data.stem, _data_set(tree, file, data))
         else:
             yield absent(PEER, file.stem, "all algorithms", f"{data.name} is not here")
+    folders = {file.parent for file in golden}
     for name, published in ALPHAS.items():
-        for file in tree.find(f"evalica/{name}"):
-            yield Claim(
-                peer=PEER, subject=name, number="Krippendorff's alpha", published=published,
-                ours=krippendorff_alpha(_codings(file)), tolerance=5.1e-8, source=tree.name(file),
-            )  # fmt: skip
+        for file in tree.find(name):
+            if file.parent in folders:
+                yield from attempt(PEER, name, _alpha(tree, file, published))
+
+
+def _alpha(tree: Tree, file: Path, published: float) -> Iterator[Claim]:
+    yield Claim(
+        peer=PEER, subject=file.name, number="Krippendorff's alpha", published=published,
+        ours=krippendorff_alpha(_codings(file)), tolerance=5.1e-8, source=tree.name(file),
+    )  # fmt: skip
 
 
 def read_games(path: Path) -> Games:

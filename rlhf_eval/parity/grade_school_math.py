@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.files import Row, read_rows
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, attempt, missing
 from rlhf_eval.records import Prompt
 
 PEER = "grade_school_math"
@@ -23,14 +23,13 @@ def check(tree: Tree) -> Iterator[Claim]:
     if not files:
         yield from missing(PEER, [_TAIL])
     for file in files:
-        try:
-            rows = list(read_rows(file, [], lenient=True))
-            yield from _claims(tree, file, _verdicts(rows))
-        except UserError as error:
-            yield absent(PEER, tree.name(file), "verdicts", str(error))
+        yield from attempt(PEER, tree.name(file), _claims(tree, file))
 
 
-def _claims(tree: Tree, file: Path, verdicts: Mapping[str, Sequence[tuple[bool, bool]]]) -> Iterator[Claim]:
+def _claims(tree: Tree, file: Path) -> Iterator[Claim]:
+    verdicts = _verdicts(list(read_rows(file, [], lenient=True)))
+    if not verdicts:
+        raise UserError("it holds no solution with a verdict")
     for system, pairs in verdicts.items():
         n = len(pairs)
         same = sum(published == ours for published, ours in pairs)

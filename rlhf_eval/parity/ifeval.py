@@ -13,7 +13,7 @@ from pathlib import Path
 from rlhf_eval import registry
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.files import Row, read_rows
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, attempt, missing
 from rlhf_eval.records import Prompt
 
 PEER = "ifeval"
@@ -36,13 +36,13 @@ def check(tree: Tree) -> Iterator[Claim]:
         if not files:
             yield from missing(PEER, [_TAIL.format(reading)])
         for file in files:
-            try:
-                yield from _claims(tree, file, reading, _tally(file, number))
-            except UserError as error:
-                yield absent(PEER, reading, "verdicts", str(error))
+            yield from attempt(PEER, reading, _claims(tree, file, reading, number))
 
 
-def _claims(tree: Tree, file: Path, reading: str, tally: _Tally) -> Iterator[Claim]:
+def _claims(tree: Tree, file: Path, reading: str, number: int) -> Iterator[Claim]:
+    tally = _tally(file, number)
+    if not tally.prompts:
+        raise UserError("it holds no verdict on a whole prompt")
     same = sum(a == b for a, b in tally.instructions)
     n = len(tally.instructions)
     yield Claim(

@@ -12,7 +12,7 @@ from rlhf_eval.benchmarks.llmbar import counts
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop import llmbar as reader
 from rlhf_eval.interop.files import read_document
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
 
 PEER = "llmbar"
 _TAIL = "evaluators/*/*/statistics.json"
@@ -32,7 +32,7 @@ def check(tree: Tree) -> Iterator[Claim]:
             continue
         evidence = Evidence.of(loaded.prompts, loaded.completions, loaded.judgments)
         for file in mine:
-            yield from _statistics(tree, file, evidence)
+            yield from attempt(PEER, tree.name(file), _statistics(tree, file, evidence))
 
 
 def _statistics(tree: Tree, file: Path, evidence: Evidence) -> Iterator[Claim]:

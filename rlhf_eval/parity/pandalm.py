@@ -9,7 +9,7 @@ from itertools import combinations
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop import pandalm as reader
 from rlhf_eval.interop.loaded import FIRST, SECOND, TIE, Loaded
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
 from rlhf_eval.stats.agreement import cohen_kappa
 
 PEER = "pandalm"
@@ -32,7 +32,7 @@ def check(tree: Tree) -> Iterator[Claim]:
         except UserError as error:
             yield absent(PEER, "test set", "agreement", str(error))
             continue
-        yield from _claims(loaded, tree.name(file))
+        yield from attempt(PEER, "test set", _claims(loaded, tree.name(file)))
 
 
 def _claims(loaded: Loaded, source: str) -> Iterator[Claim]:

@@ -12,7 +12,7 @@ from rlhf_eval.benchmarks.wildbench import Config, score
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop import wildbench as reader
 from rlhf_eval.interop.files import read_document
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
 from rlhf_eval.records import Estimate
 
 PEER = "wildbench"
@@ -27,15 +27,19 @@ def check(tree: Tree) -> Iterator[Claim]:
     if not boards:
         yield from missing(PEER, [BOARD])
     for board in boards:
-        folder = board.parents[2] / RESULTS
-        ours, trouble = _ours(folder)
-        for model, row in dict(read_document(board)).items():
-            found = ours.get(model)
-            if found is None:
-                why = trouble if (folder / f"{model}.json").is_file() else "its results are not here"
-                yield absent(PEER, model, "score", why)
-            else:
-                yield from _model(model, row, found, tree.name(folder / f"{model}.json"))
+        yield from attempt(PEER, tree.name(board), _board(tree, board))
+
+
+def _board(tree: Tree, board: Path) -> Iterator[Claim]:
+    folder = board.parents[2] / RESULTS
+    ours, trouble = _ours(folder)
+    for model, row in dict(read_document(board)).items():
+        found = ours.get(model)
+        if found is None:
+            why = trouble if (folder / f"{model}.json").is_file() else "its results are not here"
+            yield absent(PEER, model, "score", why)
+        else:
+            yield from _model(model, row, found, tree.name(folder / f"{model}.json"))
 
 
 def _ours(folder: Path) -> tuple[dict[str, dict[str, Estimate]], str]:

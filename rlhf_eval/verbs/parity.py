@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from rlhf_eval.errors import UserError, nearest
-from rlhf_eval.parity.claim import Claim, Tree
+from rlhf_eval.parity.claim import Claim, Tree, attempt
 
 PEERS = (
     "alpaca_eval",
@@ -41,4 +41,4 @@ def parity(path: Path, *, only: str = "", allow_code: bool = False) -> Iterator[
         raise UserError(f"there is no parity check '{only}'.{nearest(only, PEERS)}")
     tree = Tree(path, allow_code=allow_code)
     for peer in [only] if only else PEERS:
-        yield from import_module(f"rlhf_eval.parity.{peer}").check(tree)
+        yield from attempt(peer, peer, import_module(f"rlhf_eval.parity.{peer}").check(tree))

@@ -109,3 +109,19 @@ def test_systems_of_any_name_are_verified(put: Put, tmp_path: Path) -> None:
     verdicts = {(c.subject, c.number): c.verdict for c in check("grade_school_math", tmp_path)}
     assert verdicts["anything", "verdicts that agree, of 1"] == "same"
     assert verdicts["other", "verdicts that agree, of 1"] == "MISS"
+
+
+@pytest.mark.groundtruth
+@pytest.mark.parametrize("peer", sorted(set(SAME) - {"alpaca_eval", "llmbar"}))
+@pytest.mark.parametrize("damage", [b"", b"<html>404</html>\n", b"\xff\xfe{]"])
+def test_damaged_files_end_no_report_and_pass_nothing(
+    groundtruth: Path, tmp_path: Path, peer: str, damage: bytes
+) -> None:
+    """Every file that the peer's claims came from is spoilt; so are, for good measure, the tables that name them."""
+    whole = list(parity(groundtruth, only=peer))
+    for file in {claim.source for claim in whole if claim.source}:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(damage)
+    claims = list(parity(tmp_path, only=peer))
+    assert claims
+    assert not [claim for claim in claims if claim.verdict in ("same", "MISS")]
