@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from rlhf_eval.interop.files import read_document
 from rlhf_eval.parity.claim import BROKEN, Claim, Tree, absent, attempt, missing, printed
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.style_published import GRID, GamedRows, alpaca_eval_2
+
+T = TypeVar("T")
 
 PEER = "alpaca_eval"
 GAMED_JUDGE = "weighted_alpaca_eval_gpt4_turbo"
@@ -195,8 +198,20 @@ def _fits(tree: Tree) -> _Fits:
         weights[file.parent.parent.name] = {row[""]: tuple(float(row[name]) for name in _WEIGHTS) for row in rows}
     known = tree.find("*instruction_difficulty*.csv")
     gamed = [*tree.find("df_gamed.csv"), *tree.find("df_gamed*.csv")]
-    difficulty = read_difficulty(known[0]) if known else _recovered(tree, weights.get(GAMED_JUDGE, {}))
-    return _Fits(weights=weights, difficulty=difficulty, gamed=read_gamed(gamed[0]) if gamed else None)
+    difficulty = _readable(read_difficulty, known)
+    if difficulty is None:
+        difficulty = _recovered(tree, weights.get(GAMED_JUDGE, {}))
+    return _Fits(weights=weights, difficulty=difficulty, gamed=_readable(read_gamed, gamed))
+
+
+def _readable(read: Callable[[Path], T], files: Sequence[Path]) -> T | None:
+    """What the first file that can be read holds; a damaged one is as good as none."""
+    for file in files:
+        try:
+            return read(file)
+        except BROKEN:
+            continue
+    return None
 
 
 def _recovered(tree: Tree, weights: Mapping[str, tuple[float, ...]]) -> Floats | None:
