@@ -3,7 +3,8 @@
 ``bare`` hands all prompts, already rendered, to ``vllm.LLM.generate`` at once, and does nothing with what it returns.
 ``ours`` is ``rlhf-eval generate --model vllm:PATH``: rendering, the door with its cache, records, and a run on disk. Each
 side has a process of its own, which loads, warms up, and is then timed for every round. Sampling is at temperature 1 from
-the same distribution, so tokens are counted and rates compared.
+the same distribution, so tokens are counted and rates compared. Only ours has seeds, one a sample, so that each can be
+drawn again; their price is part of what is measured.
 
     .venv-vllm/bin/python tests/bench/vllm_speed.py --model Qwen/Qwen2.5-7B-Instruct --prompts 1000 -n 4
 """
@@ -61,7 +62,7 @@ def bare(given: argparse.Namespace) -> list[dict[str, float]]:
             {"prompt_token_ids": tokens.render(prompt.messages, answer=True)}
             for prompt in questions(given.prompts if turn >= 0 else 8)
         ]
-        wanted = SamplingParams(n=given.n, temperature=1.0, max_tokens=given.max_tokens, seed=turn + 1)
+        wanted = SamplingParams(n=given.n, temperature=1.0, max_tokens=given.max_tokens)
         started = time.perf_counter()
         outputs = engine.generate(prompts, wanted, use_tqdm=False)
         seconds = time.perf_counter() - started

@@ -128,6 +128,16 @@ def test_samples_do_not_depend_on_their_number(inside, prompts):
     assert len(set(texts([whole]))) > 1
 
 
+def test_more_prompts_than_one_step_reads(inside):
+    """Seeded samples of prompts that together are longer than a step of the engine; they end at once, or at max_tokens."""
+    sampling = Sampling(temperature=1, max_tokens=4, seed=1)
+    words = " ".join(["Sort these: 3 1 2."] * 60)
+    requests = [ChatRequest(messages=(Message("user", f"{k} {words}"),), sampling=sampling, n=2) for k in range(60)]
+    replies = asyncio.run(ask(inside, requests))
+    assert all(len(reply.choices) == 2 for reply in replies)
+    assert sum(reply.usage.prompt_tokens for reply in replies) > 20_000
+
+
 def test_stops_choices_and_limits(inside, prompts):
     messages = prompts[0].messages
     whole = texts(asyncio.run(ask(inside, [ChatRequest(messages=messages, sampling=GREEDY)])))[0]
