@@ -206,7 +206,7 @@ def choice(
     start = offered.index(default) if default in offered else 0
     chosen = st.selectbox(
         label, offered, index=start, key=key, bind="query-params", help=help,
-        format_func=lambda option: option or every, disabled=len(offered) < 2,
+        format_func=lambda option: option or every,
     )  # fmt: skip
     return str(chosen or "")
 
@@ -278,9 +278,14 @@ def html_table(
 
 def chart(drawing: Any, *, alt: str, twin: pd.DataFrame, key: str) -> None:
     """A chart with its takeaway for those who cannot see it, and its numbers as a table."""
-    st.altair_chart(drawing, width="stretch", alt=alt, key=key)
+    draw(drawing, alt=alt, key=key)
     with st.expander("The chart's numbers as a table"):
         st.dataframe(twin, hide_index=True, key=f"{key}_twin", alt=alt)
+
+
+def draw(drawing: Any, *, alt: str, key: str) -> None:
+    """A chart with its takeaway; its marks stay silent, because ``alt`` and a table say what a reader must know."""
+    st.altair_chart(drawing.configure_mark(aria=False), width="stretch", alt=alt, key=key)
 
 
 def how(text: str, reproduce: str) -> None:

@@ -117,7 +117,7 @@ def _chart(board: Board, frame: pd.DataFrame) -> None:
         top, order=top["name"].tolist(), x=f"win rate against {words.short(board.baseline, 50)}", reference=0.5,
         groups=groups,
     )  # fmt: skip
-    st.altair_chart(drawing, width="stretch", alt=alt, key="forest")
+    show.draw(drawing, alt=alt, key="forest")
     if len(frame) > DRAWN:
         st.caption(f"The chart shows the first {DRAWN} of {len(frame)} models; the table has all.")
 

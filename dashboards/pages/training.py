@@ -105,7 +105,7 @@ def _scalar(name: str, found: Sequence[Series], runs: Sequence[str], groups: Seq
     used = [group for group in groups if (finite["group"] == group).any()]
     first, last = finite.iloc[0]["value"], finite.iloc[-1]["value"]
     alt = f"{title} over steps, from {first:.3g} to {last:.3g}."
-    st.altair_chart(curves.scalar(finite, title=title, groups=used), width="stretch", alt=alt, key=f"scalar_{name}")
+    show.draw(curves.scalar(finite, title=title, groups=used), alt=alt, key=f"scalar_{name}")
     averaged = max(one.averaged for one in found)
     if averaged > 1:
         st.caption(f"each point the mean of {averaged} rows")
