@@ -43,6 +43,33 @@ def fit_logistic(
     return None
 
 
+def fit_logistic_draws(design: Floats, y: Floats, weights: Floats, *, ridge: float = 0.0) -> Floats:
+    """The fits of many weightings of the same rows at once: ``weights`` (draws, rows) give coefficients (draws, columns).
+
+    Newton's method from the unweighted fit; the first column, the intercept, is not penalised. A draw that has no
+    minimum is NaN.
+    """
+    start = fit_logistic(design, y)
+    k = design.shape[1]
+    found = np.tile(start if start is not None else np.zeros(k), (len(weights), 1))
+    products = (design[:, :, None] * design[:, None, :]).reshape(len(y), k * k)
+    penalty = np.full(k, ridge)
+    penalty[0] = 0.0
+    lost, done = np.zeros((2, len(weights)), dtype=np.bool_)
+    for _ in range(50):
+        p = sigmoid(found @ design.T)
+        gradient = (weights * (p - y)) @ design + penalty * found
+        hessian = ((weights * p * (1 - p)) @ products).reshape(-1, k, k) + np.diag(penalty)
+        lost |= np.linalg.eigvalsh(hessian)[:, 0] < 1e-13 * weights.sum(axis=1)
+        hessian[lost] = np.eye(k)
+        step = np.linalg.solve(hessian, -gradient[..., None])[..., 0]
+        found = found + np.where(lost[:, None], 0.0, np.clip(step, -5, 5))
+        done = np.abs(step).max(axis=1) < 1e-9 * np.maximum(1.0, np.abs(found).max(axis=1))
+        if (done | lost).all():
+            break
+    return np.where((done & ~lost)[:, None], found, np.nan)
+
+
 def fit_logistic_l1(
     design: Floats, y: Floats, *, c: float, weights: Floats | None = None, start: Floats | None = None
 ) -> Floats:

@@ -9,10 +9,12 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.stats.bradley_terry import bradley_terry
 from rlhf_eval.stats.length_control import (
     length_controlled,
+    length_controlled_bootstrap,
     length_feature,
     relative_feature,
     style_controlled_ranking,
 )
+from rlhf_eval.stats.logistic import fit_logistic, fit_logistic_draws
 
 PHI, PSI = 0.9, 0.6
 
@@ -63,6 +65,28 @@ def test_point_and_error_equal_statsmodels_with_the_delta_method():
     assert ours.adjusted.value == pytest.approx(rate, abs=1e-6)
     assert ours.adjusted.se == pytest.approx(rate * (1 - rate) * fit.bse[0] * correction, rel=1e-5)
     assert ours.coefficients[0] == pytest.approx(fit.params[1], abs=1e-5)
+
+
+def test_the_bootstrap_agrees_with_the_influence_function():
+    scores, style, difficulty = judged(np.random.default_rng(8), 600, 0.6)
+    prompts = np.arange(600) // 2
+    quick = length_controlled(scores, style, prompts, covariates=difficulty).adjusted
+    slow = length_controlled_bootstrap(scores, style, prompts, covariates=difficulty, draws=600, seed=1)
+    assert slow.value == pytest.approx(quick.value, abs=1e-12)
+    assert slow.se == pytest.approx(quick.se, rel=0.1)
+    assert (slow.low, slow.high) == pytest.approx((quick.low, quick.high), abs=0.015)
+
+
+def test_a_draw_is_the_fit_of_its_repeated_rows():
+    scores, style, _ = judged(np.random.default_rng(9), 80, 0.2, soft=True)
+    design = np.column_stack([np.ones(80), style])
+    weights = np.random.default_rng(3).integers(0, 3, (5, 80)).astype(float)
+    fast = fit_logistic_draws(design, scores, weights)
+    for row, fitted in zip(weights.astype(int), fast, strict=True):
+        rows = np.repeat(np.arange(80), row)
+        assert fitted == pytest.approx(fit_logistic(design[rows], scores[rows]), abs=1e-7)
+    separated = fit_logistic_draws(design, (style > 0).astype(float), np.ones((1, 80)))
+    assert np.isnan(separated).all()
 
 
 @pytest.mark.parametrize(("shift", "soft"), [(0.0, False), (-1.0, False), (0.0, True), (-1.0, True)])
