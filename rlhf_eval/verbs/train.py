@@ -38,17 +38,17 @@ from typing import Any
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import Interrupted, UserError
 from rlhf_eval.models.checkpoints import fingerprint_folder
-from rlhf_eval.records import Completion, Prompt, Run
+from rlhf_eval.records import Estimate, Run
 from rlhf_eval.stages.drive import Tally
-from rlhf_eval.stages.judge import Call, put
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward
 from rlhf_eval.stages.training_card import checkpoint_card
 from rlhf_eval.stages.training_progress import TrainingProgress
 from rlhf_eval.store.writer import RunWriter
-from rlhf_eval.verbs.flow import Bench, open_judge
+from rlhf_eval.verbs.rewards import Opponent, Part, describe, open_opponent, open_parts, reward_of
 from rlhf_eval.verbs.session import Session, split_settings
 from rlhf_eval.verbs.train_inputs import read_data
-from rlhf_eval.verbs.trained import CHECKPOINT, base_of
+from rlhf_eval.verbs.train_measured import measured
+from rlhf_eval.verbs.trained import CHECKPOINT, Base, base_of
 
 STEPS = "steps"
 
@@ -64,9 +64,10 @@ class Settings:
     data: str = "latest"
     """A run that holds what the trainer reads, or a file of it."""
     heldout: str = ""
-    """For online trainers: a run or file with the prompts of the evaluations; empty takes some of the others away."""
-    reward: Mapping[str, Any] | None = None
-    """For online trainers: the judge that rewards, as in the table of ``judge``."""
+    """A run or file with what is measured and never trained on: for online trainers prompts, for reward models pairs. Empty
+    takes some of ``data`` away."""
+    reward: Mapping[str, Any] | tuple[Mapping[str, Any], ...] | None = None
+    """For online trainers: the judge that rewards, as in the table of ``judge``; or several, each with a weight."""
     out: str = ""
     """Also copy the checkpoint to this folder."""
 
@@ -81,6 +82,8 @@ class TrainResult:
     metrics: Metrics | None
     """None of a dry run."""
     checkpoint: Path | None
+    estimates: Sequence[Estimate] = ()
+    """Of a reward model: how it does on pairs that it was not trained on."""
     resumed: bool = False
     """Whether an earlier process had finished it."""
 
@@ -91,23 +94,26 @@ async def train(session: Session, table: Mapping[str, Any]) -> TrainResult:
     base = base_of(session.store, settings.model)
     data, inputs = read_data(session, settings.data, plugin.READS, trainer=settings.trainer)
     if settings.heldout:
-        held, more = read_data(session, settings.heldout, ("prompts",), trainer=settings.trainer)
-        data = replace(data, heldout=held.prompts)
+        kind = getattr(plugin, "HELDOUT", "prompts")
+        held, more = read_data(session, settings.heldout, (kind,), trainer=settings.trainer)
+        data = replace(data, heldout=held.prompts, heldout_pairs=held.pairs)
         inputs |= {f"heldout_{name}": value for name, value in more.items()}
-    bench = _judge(session, settings, plugin)
-    identity = f"{base.name}#{fingerprint_folder(base.folder)}" if base.folder.is_dir() else base.name
+    parts = _rewards(session, settings, plugin)
+    config, named = _checkpoints(session, plugin, config)
+    identity = _identity(base)
     resolved = {
         "trainer": settings.trainer,
         "model": identity,
-        **({"reward": bench.settings} if bench else {}),
+        **({"reward": describe(parts)} if parts else {}),
         **as_settings(config),
+        **named,
         "door": base.door,
     }
     if base.run:
         inputs["model"] = base.run
     about = {"base": identity, "data": dict(inputs), "counts": data.counts(), **_origin(session, inputs)}
-    if bench:
-        about["reward"] = bench.instrument.name
+    if parts:
+        about["reward"] = " + ".join(f"{part.weight:g} {part.bench.instrument.name}" for part in parts)
     plan = plugin.plan(data, config, Job(model=str(base.folder), seed=session.options.seed))
     if session.options.dry_run:
         return TrainResult(
@@ -122,40 +128,50 @@ async def train(session: Session, table: Mapping[str, Any]) -> TrainResult:
             _copy(folder, settings)
             return TrainResult(
                 run=run.run, trainer=settings.trainer, plan=plan, metrics=metrics, checkpoint=folder / CHECKPOINT,
-                resumed=True,
+                estimates=session.read(Estimate, run.run), resumed=True,
             )  # fmt: skip
-        metrics = await _in_thread(session, plugin, data, config, run, plan, bench, str(base.folder), about)
+        opponent = open_opponent(session, parts, settings.model, getattr(config, "max_new_tokens", 256))
+        metrics = await _in_thread(session, plugin, data, config, run, plan, parts, opponent, base, about)
+        aside = set(metrics.heldout)
+        estimates = await measured(session, run, [*data.heldout_pairs, *(p for p in data.pairs if p.id in aside)])
         (folder / CHECKPOINT / "README.md").write_text(
-            checkpoint_card(settings.trainer, run.run.id, about, as_settings(config), plan, metrics), encoding="utf-8"
+            checkpoint_card(settings.trainer, run.run.id, about, as_settings(config), plan, metrics, estimates),
+            encoding="utf-8",
         )
         shutil.rmtree(folder / STEPS, ignore_errors=True)
         counts = {"total": plan.rows, "rows": metrics.rows, "steps": metrics.steps, "tokens": metrics.tokens}
         run.finish("done", counts, session.usage())
     _copy(folder, settings)
     return TrainResult(
-        run=run.run, trainer=settings.trainer, plan=plan, metrics=metrics, checkpoint=folder / CHECKPOINT
-    )
+        run=run.run, trainer=settings.trainer, plan=plan, metrics=metrics, checkpoint=folder / CHECKPOINT,
+        estimates=estimates,
+    )  # fmt: skip
 
 
-def _judge(session: Session, settings: Settings, plugin: ModuleType) -> Bench | None:
-    """The judge that rewards; raises UserError where the trainer needs one and there is none, or the other way round."""
-    needs = getattr(plugin, "NEEDS_REWARD", False)
-    if not needs:
+def _rewards(session: Session, settings: Settings, plugin: ModuleType) -> tuple[Part, ...]:
+    """The judges that reward; raises UserError where the trainer needs one and there is none, or the other way round."""
+    if not getattr(plugin, "NEEDS_REWARD", False):
         if settings.reward:
             raise UserError(f"the trainer '{settings.trainer}' learns from data alone and takes no reward")
-        return None
+        return ()
     if not settings.reward:
         raise UserError(
             f"the trainer '{settings.trainer}' needs a reward: --reward-judge gold in the sandbox, or "
             "--reward-judge reward_model --reward-model run:REF"
         )
-    _, bench = open_judge(session, settings.reward)
-    if bench.instrument.arity != 1:
-        raise UserError(
-            f"a reward is a grade of one answer, and the judge '{bench.instrument.name}' takes several; use grade, "
-            "reward_model, rubric or a verifier"
-        )
-    return bench
+    return open_parts(session, settings.reward)
+
+
+def _checkpoints(session: Session, plugin: ModuleType, config: Any) -> tuple[Any, dict[str, str]]:
+    """The config with the folders of the checkpoints that it names, and what tells their contents."""
+    named = {name: getattr(config, name) for name in getattr(plugin, "CHECKPOINTS", ())}
+    bases = {name: base_of(session.store, spec) for name, spec in named.items() if spec}
+    folders = {name: str(base.folder) for name, base in bases.items()}
+    return replace(config, **folders), {name: _identity(base) for name, base in bases.items()}
+
+
+def _identity(base: Base) -> str:
+    return f"{base.name}#{fingerprint_folder(base.folder)}" if base.folder.is_dir() else base.name
 
 
 async def _in_thread(
@@ -165,8 +181,9 @@ async def _in_thread(
     config: Any,
     run: RunWriter,
     plan: Plan,
-    bench: Bench | None,
-    model: str,
+    parts: Sequence[Part],
+    opponent: Opponent | None,
+    base: Base,
     about: Mapping[str, Any],
 ) -> Metrics:
     """Train in a thread, so that judges can answer meanwhile and Ctrl-C saves; raises Interrupted where it did."""
@@ -179,13 +196,13 @@ async def _in_thread(
         line.show(row)
 
     job = Job(
-        model=model,
+        model=str(base.folder),
         seed=session.options.seed,
         log=log,
         record=run.append,
         say=session.say,
         stopping=stop.is_set,
-        reward=_reward(bench, asyncio.get_running_loop()) if bench else None,
+        reward=reward_of(parts, opponent, asyncio.get_running_loop()) if parts else None,
         gold=_gold(data),
         cache=session.store.path / "cache" / "reference",
         about=about,
@@ -203,24 +220,6 @@ async def _in_thread(
     if metrics.stopped:
         raise Interrupted(f"stopped at step {metrics.steps:,} of {plan.steps:,}; what is done is saved")
     return metrics
-
-
-def _reward(bench: Bench, loop: asyncio.AbstractEventLoop) -> Reward:
-    """The judge as a function of prompts and completions; where it cannot grade an answer, training ends."""
-
-    async def one(prompt: Prompt, completion: Completion) -> float:
-        judgment = await put(prompt, Call((completion,), (0,), 0), bench.instrument)
-        if judgment.error is not None:
-            raise UserError(f"the judge {bench.instrument.name} could not grade an answer: {judgment.error}")
-        return judgment.scores[0]
-
-    async def every(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
-        return list(await asyncio.gather(*(one(p, c) for p, c in zip(prompts, completions, strict=True))))
-
-    def reward(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
-        return asyncio.run_coroutine_threadsafe(every(prompts, completions), loop).result()
-
-    return reward
 
 
 def _gold(data: Data) -> Reward | None:
