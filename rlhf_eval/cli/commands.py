@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
-from rlhf_eval.cli import pages, sets, show, show_audit, show_plans, show_step, show_train, suites
+from rlhf_eval.cli import pages, sets, show, show_audit, show_plans, show_ratings, show_step, show_train, suites
 from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
 from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
 from rlhf_eval.store.cache import ResponseCache
 from rlhf_eval.verbs.audit import audit, compare_judges
 from rlhf_eval.verbs.compare import compare
-from rlhf_eval.verbs.leaderboard import leaderboard
+from rlhf_eval.verbs.leaderboard import leaderboard, ranking
 from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe, run_verb, with_sets
 from rlhf_eval.verbs.session import Cluster, Options, Session
 
@@ -146,6 +146,12 @@ def _train(options: argparse.Namespace) -> int:
 
 def _leaderboard(options: argparse.Namespace) -> int:
     session = Session(Options(store=Path(options.store)))
+    if options.rank:
+        if options.baseline or options.by or options.format not in ("table", "json"):
+            raise UserError("--rank compares all models with each other, as a table or --json; leave the rest out")
+        found = ranking(session, judge=options.judge, run=options.run)
+        show_ratings.ratings(found, as_json=options.json or options.format == "json")
+        return 0
     boards = leaderboard(
         session, judge=options.judge, baseline=options.baseline, run=options.run, by_category=options.by == "category"
     )

@@ -220,6 +220,7 @@ def _leaderboard(add: Add) -> None:
     command.add_argument("--baseline", default="", help="compare with this model (default: whoever stood second)")
     command.add_argument("--run", default="", help="only this run's judgments")
     command.add_argument("--by", choices=("category",), default="", help="one board for each category of prompts")
+    command.add_argument("--rank", action="store_true", help="rank all models that met, by Bradley-Terry strength")
     command.add_argument("--format", choices=("table", "md", "csv", "latex", "json"), default="table")
 
 
