@@ -53,7 +53,7 @@ def trained(result: TrainResult, session: Session, *, as_json: bool, name: str =
     where = f" --store {session.options.store}" if str(session.options.store) != "rlhf-eval-store" else ""
     print(f"  checkpoint: {result.checkpoint}")
     print(f"  results: {session.store.folder(result.run.id)}")
-    print(f"  next:    rlhf-eval evaluate --model run:{result.run.id} --baseline {_base(result)}{where}")
+    print(f"  next:    rlhf-eval evaluate --model run:{result.run.id} --baseline {_base(result)} --judge-model SPEC{where}")
 
 
 def _base(result: TrainResult) -> str:
