@@ -100,6 +100,8 @@ def _measured(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, A
         if options.only and trainer not in options.only.split(","):
             continue
         for way in ways:
+            if options.ways and way not in options.ways.split(","):
+                continue
             if way.startswith("trl") and not with_trl:
                 print(f"{trainer} {way}: left out, trl is not installed", file=sys.stderr)
                 continue
@@ -118,6 +120,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", choices=SIZES, help="default: cpu on a CPU, 1b on a GPU")
     parser.add_argument("--only", default="", help="trainers to measure, by commas: sft,dpo,rm")
+    parser.add_argument("--ways", default="", help="ways to measure, by commas: ours,ours packed,trl (default: all)")
     parser.add_argument("--rows", type=int, help="rows of data")
     parser.add_argument("--batch", type=int, help="rows a step")
     parser.add_argument("--pack", type=int, help="tokens of a packed row")
@@ -162,7 +165,7 @@ def _precision(options: argparse.Namespace) -> str:
 def _case(options: argparse.Namespace) -> int:
     folder, size = Path(options.folder), _size(options)
     if options.case == "prepare":
-        _prepare(folder, size)
+        _prepare(folder, size, options.device)
         return 0
     import torch
     import transformers
@@ -232,7 +235,7 @@ def _tokens(row: Mapping[str, Any], trainer: str) -> int:
     return 2 * len(row["prompt"].split()) + len(row["chosen"].split()) + len(row["rejected"].split()) + 6
 
 
-def _prepare(folder: Path, size: Size) -> None:
+def _prepare(folder: Path, size: Size, device: str) -> None:
     """A model of random weights with a tokenizer of one token a word, and the rows of both shapes."""
     import numpy as np
     import torch
@@ -256,7 +259,8 @@ def _prepare(folder: Path, size: Size) -> None:
         num_attention_heads=size.heads, num_key_value_heads=size.kv_heads, max_position_embeddings=8192, pad_token_id=0,
         eos_token_id=1, bos_token_id=None, tie_word_embeddings=True,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder / "model")
+    with torch.device(device):
+        LlamaForCausalLM(config).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     draw = np.random.default_rng(0)
 
