@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def _refused(error: UserError) -> None:
 def nothing(message: str, how_to_fill: str) -> None:
     """An empty page: what is missing and the command that brings it."""
     st.info(words.escaped(message))
-    st.code(how_to_fill, language="bash")
+    st.code(command(*shlex.split(how_to_fill)[1:]), language="bash")
 
 
 def _unfinished(found: Sequence[Unfinished]) -> None:

@@ -103,14 +103,16 @@ def said_by_people(store: Store) -> tuple[list[Judgment], list[str]]:
 
 
 def sources(store: Store) -> list[Source]:
-    """The runs with comparisons, newest first; raises Nothing where there is none."""
+    """The runs with comparisons that no person in them has decided, newest first; raises Nothing where there is none."""
     query = """
-        with met as (select run_id, judge, completion_ids from judgments
-                     where len(completion_ids) = 2 and not starts_with(judge, 'human/')),
+        with met as (select run_id, judge, completion_ids, list_sort(completion_ids) as pair from judgments
+                     where len(completion_ids) = 2),
+        decided as (select distinct run_id, pair from met where starts_with(judge, 'human/')),
         text as (select id, any_value(model) as model from completions where not starts_with(model, 'audit/') group by id)
         select m.run_id as run, count(*) as comparisons, list(distinct m.judge order by m.judge) as judges,
                list(distinct a.model order by a.model) as first, list(distinct b.model order by b.model) as second
-        from met m join text a on a.id = m.completion_ids[1] join text b on b.id = m.completion_ids[2]
+        from met m anti join decided d on m.run_id = d.run_id and m.pair = d.pair
+        join text a on a.id = m.completion_ids[1] join text b on b.id = m.completion_ids[2]
         group by 1 order by 1 desc"""
     verbs = {run.id: run.verb for run in store.runs()}
     rows = [row for row in store.sql(query).to_pylist() if verbs.get(row["run"]) != "audit"]

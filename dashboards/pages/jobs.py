@@ -122,7 +122,8 @@ def _cost(found: Sequence[Job]) -> None:
     with columns[2]:
         size = f"{kept['bytes'] / 1e6:,.1f} MB in {show.opened().store.cache_path.name}" if kept else "no cache yet"
         show.card("Replies in the cache", f"{kept['replies']:,}" if kept else "-", [size])
-    if rows:
+    paid = [row for row in rows if row.prompt_tokens or row.completion_tokens or row.dollars or row.failed]
+    if paid:
         show.table(
             ["model or judge", "gave", "records", "no token", "failed", "tokens in", "tokens out", "dollars", "server s"],
             [
@@ -130,12 +131,13 @@ def _cost(found: Sequence[Job]) -> None:
                     row.name, row.what, f"{row.records:,}", f"{row.free:,}", f"{row.failed:,}", f"{row.prompt_tokens:,}",
                     f"{row.completion_tokens:,}", f"{row.dollars:,.2f}", f"{row.seconds:,.0f}",
                 ]
-                for row in rows[:SHOWN]
+                for row in paid[:SHOWN]
             ],
             right=(2, 3, 4, 5, 6, 7, 8),
         )  # fmt: skip
-        if len(rows) > SHOWN:
-            st.caption(f"The {SHOWN} dearest of {len(rows):,}.")
+    left_out = len(rows) - len(paid[:SHOWN])
+    if left_out:
+        st.caption(f"{left_out:,} more models and judges that cost nothing here: imported, cached, or programs.")
 
 
 def _all(found: Sequence[Job]) -> None:

@@ -102,6 +102,8 @@ def _tile(found: Quality, name: str, label: str) -> None:
 def _no_reference(name: str) -> str:
     if name in ("agreement", "kappa"):
         return "no gold or human label of what it judged; label some, or judge with --judge gold"
+    if name == "ece":
+        return "its verdicts state no probabilities, or no label of what it judged is known"
     return "the audit measures it: rlhf-eval audit"
 
 
@@ -237,7 +239,7 @@ def _everybody(rows: Sequence[Row]) -> None:
                 row.judge, row.role or "judge", f"{row.comparisons:,}", f"{row.grades:,}", f"{row.rankings:,}",
                 f"{row.prompts:,}", f"{row.unreadable:,}", f"{row.dollars:.2f}",
                 "-" if row.seconds is None else f"{row.seconds:.2f}",
-                row.audited[-8:] or ("none needed" if row.role else "none"),
+                row.audited[-8:] or "-",
             ]
             for row in rows
         ],

@@ -39,9 +39,9 @@ def _asked(name: str) -> str:
 
 
 def _row(behind: Behind) -> None:
-    against = f" against {behind.baseline}" if behind.baseline else ""
+    against = f" against {words.escaped(behind.baseline)}" if behind.baseline else ""
     st.markdown(
-        f"**{words.escaped(behind.model)}**{words.escaped(against)}, judged by {words.escaped(behind.judge)}: "
+        f"**{words.escaped(behind.model)}**{against}, judged by {words.escaped(behind.judge)}: "
         f"{sum(behind.verdicts.values()):,} verdicts in {len(behind.verdicts)} runs, about "
         f"{sum(behind.answers.values()):,} answers."
     )
