@@ -100,6 +100,17 @@ def test_without_replacement_agrees_with_the_full_run_and_saves():
     assert calls.mean() < 0.3 * N
 
 
+@pytest.mark.parametrize(("rate", "calls"), [(0.55, 429), (0.6, 184), (0.65, 96), (0.7, 56)])
+def test_a_benchmark_whose_own_rate_is_known_stops_as_published(rate, calls):
+    """The benchmark is the target, so its own rate is held fixed and only the order of its prompts is random."""
+    rng = np.random.default_rng(7)
+    wins = round(rate * N)
+    orders = rng.permuted(np.tile(np.r_[np.ones(wins), np.zeros(N - wins)], (800, 1)), axis=1)
+    decided, taken = stops(betting_e_values(orders, 0.5, population=N))
+    assert decided.mean() > 0.95
+    assert taken.mean() == pytest.approx(calls, abs=10 if rate > 0.55 else 20)
+
+
 def test_a_benchmark_that_cannot_turn_is_decided():
     scores = np.ones(60)
     assert betting_test(scores, population=100).stopped_at <= 51

@@ -149,6 +149,23 @@ def test_chatbot_arena_minimises_its_objective():
     assert ours.coefficients == pytest.approx(x[3:], abs=1e-5)
 
 
+@pytest.mark.parametrize(("spread", "found"), [(0.3, 0.094), (1.9, 0.055)])
+def test_arena_rank_leaves_little_of_the_style_coefficient(spread, found):
+    """A ridge of 1 on the mean loss shrinks .5 to about .5 v/(1 + v), v the mean of p (1 - p): less for wide fields."""
+    rng = np.random.default_rng(11)
+    n, strengths = 20_000, np.linspace(-spread, spread, 6)
+    a = rng.integers(6, size=n)
+    b = (a + rng.integers(1, 6, n)) % 6
+    style_a, style_b = rng.integers(1, 1000, (2, n, 1)).astype(float)
+    raw = ((style_a - style_b) / (style_a + style_b))[:, 0]
+    p = sigmoid(strengths[a] - strengths[b] + 0.5 * (raw - raw.mean()) / raw.std())
+    scores = (rng.random(n) < p).astype(float)
+    v = float((p * (1 - p)).mean())
+    ours = arena_rank(a, b, scores, style_a, style_b).coefficients[0]
+    assert ours == pytest.approx(0.5 * v / (1 + v), abs=0.012)
+    assert ours == pytest.approx(found, abs=0.01)
+
+
 def test_arena_rank_minimises_its_objective():
     a, b, scores, style_a, style_b = games_with_style(400, 4)
     raw = (style_a - style_b) / (style_a + style_b)
