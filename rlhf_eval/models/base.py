@@ -73,6 +73,13 @@ class Probes(Protocol):
 
 
 @runtime_checkable
+class Served(Protocol):
+    """A model at an address: what it takes at once, it takes of all models there together."""
+
+    base_url: str
+
+
+@runtime_checkable
 class Reads(Protocol):
     """A language model that can say how likely a given answer is."""
 

@@ -103,6 +103,7 @@ class Door:
         *,
         cache: Cache | None = None,
         limits: Limits | None = None,
+        limiter: Limiter | None = None,
         budget: Budget | None = None,
         prices: Prices | None = None,
         seed: int = 0,
@@ -110,7 +111,7 @@ class Door:
         self.name = model.name
         self.id = model.id
         self.limits = limits or Limits()
-        self.limiter = Limiter(self.limits)
+        self.limiter = limiter or Limiter(self.limits)
         self.traffic = Traffic()
         self._model = model
         self._cache = cache

@@ -57,7 +57,7 @@ class Progress:
         rate = (ended - self.resumed) / seconds if seconds > 0 else 0.0
         left = f"{(total - ended) / rate:,.0f} s left" if rate > 0 and total > ended else ""
         cached = sum(door.traffic.cached for door in self.doors)
-        flying = sum(door.limiter.in_flight for door in self.doors)
+        flying = sum(limiter.in_flight for limiter in {id(door.limiter): door.limiter for door in self.doors}.values())
         tokens = sum(door.traffic.usage.completion_tokens for door in self.doors)
         cost = sum(door.traffic.usage.cost for door in self.doors)
         parts = [

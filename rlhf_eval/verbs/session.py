@@ -16,9 +16,9 @@ from rlhf_eval import registry
 from rlhf_eval.config import build
 from rlhf_eval.errors import ModelUnavailable, UserError, nearest
 from rlhf_eval.models import open_model, parse
-from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply
+from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply, Served
 from rlhf_eval.models.door import Cache, Door
-from rlhf_eval.models.limits import Budget, Limits
+from rlhf_eval.models.limits import Budget, Limiter, Limits
 from rlhf_eval.models.prices import Prices
 from rlhf_eval.models.rehearsal import ReadOnly, Rehearsal
 from rlhf_eval.records import TABLES, Completion, Judgment, Prompt, R, Record, Run, Status, Usage, fingerprint
@@ -146,6 +146,8 @@ class Session:
 
     options: Options
     doors: dict[str, Door] = field(default_factory=dict)
+    limiters: dict[str, Limiter] = field(default_factory=dict)
+    """One an address: the models of one server share what it takes at once."""
     rehearsals: dict[str, Rehearsal] = field(default_factory=dict)
     """In a dry run, what stands in for each model."""
     batched: list[BatchedModel] = field(default_factory=list)
@@ -187,10 +189,12 @@ class Session:
                 prices = prices.batched() if batched else prices
             elif batched:
                 model, limits = batched, Limits(concurrency=BATCH_WIDTH, retries=2)
+            shared = self.limiters.setdefault(model.base_url, Limiter(limits)) if isinstance(model, Served) else None
             self.doors[spec] = Door(
                 model,
                 cache=cache,
                 limits=limits,
+                limiter=shared,
                 budget=self.budget,
                 prices=prices,
                 seed=self.options.seed,

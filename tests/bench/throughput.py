@@ -171,8 +171,7 @@ async def pipeline(task: Task) -> None:
         return Verdict(scores=(1.0, *(0.0 for _ in answers[1:])), rationale=reply.choices[0].text)
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        # Writer and judge have a door each.
-        session = Session(Options(store=Path(folder), concurrency=task.in_flight // 2, quiet=True))
+        session = Session(Options(store=Path(folder), concurrency=task.in_flight, quiet=True))
         writer = Writer(
             generate=sample.generate,
             config=sample.Config(n=task.completions),

@@ -17,6 +17,7 @@ from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.session import Options, Session
 
 PROMPTS = 120
+CONCURRENCY = 16
 POISONED = "Question 77?"
 FAULTS = {
     "error_500": 0.025, "error_429": 0.025, "slow": 0.02, "hang": 0.01, "drop": 0.02, "truncate": 0.02, "empty": 0.02,
@@ -37,7 +38,7 @@ def line(home: Path, url: str) -> tuple[dict[str, dict[str, Any]], list[Any], Se
     home.mkdir()
     prompts = home / "prompts.jsonl"
     prompts.write_text("".join(f'{{"prompt": "Question {k}?", "id": "{k}"}}\n' for k in range(PROMPTS)))
-    session = Session(Options(store=home / "store", quiet=True, concurrency=16))
+    session = Session(Options(store=home / "store", quiet=True, concurrency=CONCURRENCY))
 
     async def work() -> None:
         load(session, {"source": "jsonl", "path": str(prompts)})
@@ -57,6 +58,7 @@ def line(home: Path, url: str) -> tuple[dict[str, dict[str, Any]], list[Any], Se
 def test_every_fault_at_once_changes_nothing_but_the_poisoned_row(tmp_path: Path) -> None:
     with running_server(latency=0.02) as url:
         clean, clean_runs, _ = line(tmp_path / "clean", url)
+        assert stats(url)["max_in_flight"] == CONCURRENCY  # of writer and judge together: they share the server
     with running_server(latency=0.02, poison=POISONED, retry_after="0.1", **FAULTS) as url:
         faulty, runs, session = line(tmp_path / "faulty", url)
         seen = stats(url)
