@@ -18,6 +18,7 @@ import numpy as np
 
 from rlhf_eval.records import Estimate
 from rlhf_eval.stages import measures
+from rlhf_eval.stages.matrix import Floats
 from rlhf_eval.stages.sheet import Sheet
 
 VERSION = 1
@@ -56,9 +57,14 @@ def card_of(
     about: Mapping[str, Any] | None = None,
     counts: Mapping[str, int] | None = None,
     extra: Sequence[Estimate] = (),
+    rewards: Mapping[str, Floats] | None = None,
     seed: int = 0,
 ) -> Card:
-    """The card of a set; ``against`` are benchmark prompts, ``extra`` what was measured of judgments or an SFT set."""
+    """The card of a set.
+
+    ``against`` are benchmark prompts, ``extra`` what was measured of judgments or an SFT set, ``rewards`` the scores whose
+    histograms are shown, by name.
+    """
     found: list[Estimate] = [*extra]
     if len(sheet):
         found += measures.of_lengths(sheet) + measures.of_strength(sheet) + measures.of_repeats(sheet)
@@ -86,6 +92,7 @@ def card_of(
         histograms={
             "margin": measures.histogram(sheet.numbers(sheet.margin)),
             "probability": measures.histogram(sheet.numbers(sheet.probability)),
+            **{name: measures.histogram(values) for name, values in (rewards or {}).items()},
         },
         matrix=matrix,
         examples=dict(sheet.examples),

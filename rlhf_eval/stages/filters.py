@@ -1,14 +1,16 @@
 """Filters: what is taken out before a rule selects, each prompt that falls with its reason.
 
 Off unless asked for, and pure: a filter names what it removes and touches no record. Prompt filters are duplicates (exact,
-or near by MinHash LSH), contamination by benchmark prompts (8-gram rule of Tulu 3, arXiv 2411.15124, section 3.2), language
-and difficulty (pass rate); completion filters are copies, refusals, truncation and any scorer of yours, such as toxicity.
+or near by MinHash LSH), contamination by benchmark prompts (8-gram rule of Tulu 3, arXiv 2411.15124, section 3.2),
+language, difficulty (pass rate) and likeness to each other (embeddings); completion filters are copies, refusals,
+truncation and any scorer of yours, such as toxicity.
 
     kept = apply(prompts, completions, judgments, Filters(duplicates="near", refusals=True))
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from rlhf_eval.stages.texts import exact_duplicates, language_of, near_duplicate
 
 Scorer = Callable[[Sequence[str]], Sequence[float]]
 """Texts to one number each, such as a toxicity model's probabilities."""
+Embedder = Callable[[Sequence[str]], Floats]
+"""Texts to one vector each, shape (texts, width)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +53,22 @@ class Filters:
     """Highest pass rate of a prompt that is kept."""
     hardest: float = 0.2
     """Lowest pass rate of a prompt that is kept."""
+    scorer: str = ""
+    """A module of yours with ``score(texts)``, such as a toxicity model; its numbers take answers out."""
+    worst: float = 0.5
+    """Score from which an answer falls."""
+    embedder: str = ""
+    """hf:PATH, or a module of yours with ``embed(texts)``: the prompts that are most unlike each other are kept."""
+    most: int = 0
+    """How many prompts are kept so."""
 
     def __post_init__(self) -> None:
         if not 0 < self.similarity <= 1:
             raise ValueError(f"similarity is {self.similarity}; it must lie in (0, 1]")
         if not 0 <= self.hardest <= self.easiest <= 1:
             raise ValueError(f"pass rates from {self.hardest} to {self.easiest}; write 0 <= hardest <= easiest <= 1")
+        if bool(self.embedder) != (self.most > 0):
+            raise ValueError("embedder and most belong together: what measures likeness, and how many prompts are kept")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +90,14 @@ def apply(
     filters: Filters,
     *,
     against: Sequence[str] = (),
-    toxicity: Scorer | None = None,
-    toxic_from: float = 0.5,
+    score: Scorer | None = None,
+    embed: Embedder | None = None,
+    seed: int = 0,
 ) -> Filtered:
     """Run every filter that is switched on; ``against`` are the benchmark prompts that no prompt may contain.
 
-    A prompt falls by the first filter that catches it, in the order of the module's list.
+    ``score`` and ``embed`` are what ``filters`` names. A prompt falls by the first filter that catches it, in the order of
+    the module's list; likeness is looked at last, among those that are left.
     """
     dropped: dict[str, str] = {}
     texts = [prompt.text for prompt in prompts]
@@ -94,11 +110,23 @@ def apply(
         for prompt, hit in zip(prompts, caught if caught is not None else (), strict=caught is not None):
             if hit:
                 dropped.setdefault(prompt.id, reason)
+    if embed is not None:
+        dropped |= _alike([p for p in prompts if p.id not in dropped], filters.most, embed, seed)
     left = [c for c in completions if c.prompt_id not in dropped]
-    kept, removed = _answers(left, filters, toxicity, toxic_from)
+    kept, removed = _answers(left, filters, score)
     return Filtered(
         prompts=[p for p in prompts if p.id not in dropped], completions=kept, dropped=dropped, removed=removed
     )
+
+
+def _alike(prompts: Sequence[Prompt], most: int, embed: Embedder, seed: int) -> dict[str, str]:
+    """The prompts that are too much like others to be among the ``most`` that lie farthest from each other."""
+    if len(prompts) <= most:
+        return {}
+    kept = set(spread(embed([prompt.text for prompt in prompts]), most, seed=seed).tolist())
+    return {
+        prompt.id: f"not among the {most} most different prompts" for i, prompt in enumerate(prompts) if i not in kept
+    }
 
 
 def _repeats(texts: Sequence[str], filters: Filters) -> Bools | None:
@@ -124,14 +152,16 @@ def _solved(prompts: Sequence[Prompt], judgments: Sequence[Judgment], filters: F
 
 
 def _answers(
-    completions: Sequence[Completion], filters: Filters, toxicity: Scorer | None, toxic_from: float
+    completions: Sequence[Completion], filters: Filters, score: Scorer | None
 ) -> tuple[list[Completion], dict[str, int]]:
-    scores = toxicity([c.text for c in completions]) if toxicity else [0.0] * len(completions)
+    scores = score([c.text for c in completions]) if score else [-math.inf] * len(completions)
     kept: list[Completion] = []
     removed: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
-    for completion, score in zip(completions, scores, strict=True):
-        reason = _fault(completion, filters) or ("toxic" if toxicity and score >= toxic_from else "")
+    for completion, points in zip(completions, scores, strict=True):
+        reason = _fault(completion, filters) or (
+            f"{filters.scorer or 'score'} too high" if points >= filters.worst else ""
+        )
         words = (completion.prompt_id, completion.text)
         if filters.copies and not reason:
             reason = "copy" if words in seen else ""

@@ -21,7 +21,7 @@ from rlhf_eval.records import Demonstration, Judgment, Outcome, PreferencePair, 
 from rlhf_eval.stages import evidence
 from rlhf_eval.stages.card import Card, card_of
 from rlhf_eval.stages.drive import Tally
-from rlhf_eval.stages.matrix import Ints
+from rlhf_eval.stages.matrix import Floats, Ints
 from rlhf_eval.stages.pairs import Selection, account, run_rule
 from rlhf_eval.stages.sheet import sheet_of
 from rlhf_eval.verbs.audit import card_of as audited
@@ -99,9 +99,11 @@ def card_for(
     truth = inputs.truth or [j for j in session.read(Judgment, inputs.source) if j.judge.startswith(("gold", "human/"))]
     others = [j for j in inputs.judgments if j.judge not in {t.judge for t in truth}]
     extra += evidence.against_truth(others, truth)
+    rewards: dict[str, Floats] = {}
     if selection.demonstrations and not selection.pairs:
         matrix = inputs.book.matrix.judged()
         kept = _numbers(inputs, [d.completion_id for d in selection.demonstrations])
+        rewards = {"reward": matrix.score, "reward of what was kept": matrix.score[kept]}
         extra += evidence.of_selection(matrix, kept) + evidence.best_of_n(matrix)
         name = getattr(plugin, "CONTROL", "")
         if name:
@@ -127,6 +129,7 @@ def card_for(
         },
         counts={"prompts in": len(inputs.prompts), **account(selection.outcomes), **made(selection)},
         extra=extra,
+        rewards=rewards,
         seed=session.options.seed,
     )
 

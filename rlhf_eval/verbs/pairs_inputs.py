@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf_eval import registry
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop import human
 from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Run, fingerprint
@@ -49,7 +51,7 @@ class Settings:
     length_penalty: float = 0.0
     """Score points that 1000 characters cost before the rule looks."""
     filters: Filters = field(default_factory=Filters)
-    """What is taken out first: duplicates, language, refusals, truncation, longest, pass_mark."""
+    """What is taken out first: duplicates, language, refusals, truncation, longest, pass_mark, scorer, embedder."""
     against: tuple[str, ...] | str = ()
     """Benchmarks or prompt files whose prompts must not be in the set."""
     policies: tuple[str, ...] | str = ()
@@ -125,7 +127,11 @@ def read_inputs(session: Session, settings: Settings, source: Run, *, needs_scor
     tests = benchmark_prompts(names(settings.against))
     prompts = session.prompts(source)
     completions = session.store.read(Completion, run=session.lineage(source))
-    kept = filters.apply(prompts, completions, labels, settings.filters, against=tests)
+    score, embed = _hooks(settings.filters)
+    kept = filters.apply(
+        prompts, completions, labels, settings.filters, against=tests, score=score, embed=embed,
+        seed=session.options.seed,
+    )  # fmt: skip
     book = tabulate(
         kept.prompts, kept.completions, labels, temperature=temperature, length_penalty=settings.length_penalty
     )
@@ -135,6 +141,19 @@ def read_inputs(session: Session, settings: Settings, source: Run, *, needs_scor
         source=source, prompts=prompts, completions=completions, judgments=chosen, truth=truth, book=book,
         dropped=kept.dropped, about=about, tests=tests,
     )  # fmt: skip
+
+
+def _hooks(wanted: Filters) -> tuple[filters.Scorer | None, filters.Embedder | None]:
+    """What the filters name: a scorer of somebody's own, and a checkpoint or module that makes vectors."""
+    score: filters.Scorer | None = registry.load("scorer", wanted.scorer).score if wanted.scorer else None
+    embed: filters.Embedder | None = None
+    if wanted.embedder.startswith("hf:"):
+        from rlhf_eval.models.embedding import embed as by_checkpoint
+
+        embed = partial(by_checkpoint, wanted.embedder)
+    elif wanted.embedder:
+        embed = registry.load("embedder", wanted.embedder).embed
+    return score, embed
 
 
 def _chosen(

@@ -154,16 +154,31 @@ def test_answers_are_removed_by_reason() -> None:
         [prompt],
         completions,
         [],
-        Filters(refusals=True, truncation=True, language="en"),
-        toxicity=lambda given: [float("idiot" in t) for t in given],
+        Filters(refusals=True, truncation=True, language="en", scorer="mine.toxic"),
+        score=lambda given: [float("idiot" in t) for t in given],
     )
     assert [c.text for c in left.completions] == [texts[3]]
-    assert left.removed == {"refusal": 1, "truncated": 1, "other language": 1, "toxic": 1}
+    assert left.removed == {"refusal": 1, "truncated": 1, "other language": 1, "mine.toxic too high": 1}
     cut = Completion.of(prompt_id=prompt.id, model="m", text="Fine.", sample=9, finish_reason="length")
     assert apply([prompt], [cut], [], Filters(truncation=True)).removed == {"truncated": 1}
     assert apply([prompt], [cut], [], Filters(longest=3)).removed == {"too long": 1}
     twice = [replace(cut, id=str(k)) for k in range(3)]
     assert apply([prompt], twice, [], Filters(copies=True)).removed == {"copy": 2}
+
+
+def test_the_prompts_most_unlike_each_other_are_kept() -> None:
+    kinds = {"add": [1.0, 0.0, 0.01], "sort": [0.0, 1.0, 0.01], "count": [-1.0, 0.0, 0.01]}
+    asked = [Prompt.of(f"{kind} {k}") for k in range(20) for kind in kinds]
+    rng = np.random.default_rng(0)
+    left = apply(
+        asked, [], [], Filters(embedder="mine.vectors", most=3),
+        embed=lambda texts: np.array([kinds[t.split()[0]] for t in texts]) + 0.01 * rng.normal(size=(len(texts), 3)),
+    )  # fmt: skip
+    assert sorted(p.text.split()[0] for p in left.prompts) == sorted(kinds)
+    assert set(left.dropped.values()) == {"not among the 3 most different prompts"}
+    assert apply(asked[:2], [], [], Filters(embedder="mine.vectors", most=3), embed=lambda t: np.eye(2)).dropped == {}
+    with pytest.raises(ValueError, match="belong together"):
+        Filters(most=3)
 
 
 @pytest.mark.parametrize(

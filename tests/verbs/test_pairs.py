@@ -101,6 +101,9 @@ def test_rejection_sampling_has_its_control_beside_it(session: Session, tmp_path
     assert gain.low > 0
     assert gain.value == pytest.approx(np.mean([k.score for k in kept]) - np.mean([d.score for d in drawn]))
     assert any("winner's curse" in w for w in result.card.warnings)
+    bars = result.card.histograms
+    assert sum(count for _, _, count in bars["reward"]) == 4 * PROMPTS
+    assert sum(count for _, _, count in bars["reward of what was kept"]) == len(kept)
     rows = [json.loads(line) for line in (tmp_path / "sft.jsonl").read_text().splitlines()]
     assert set(rows[0]) == {"prompt", "completion"}
     assert (tmp_path / "sft.control.jsonl").is_file()
@@ -120,6 +123,29 @@ def test_filters_drop_prompts_by_name(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="duplicates"):
         pairs(session, {"rule": "best_worst", "filters": {"duplicates": "nearly"}})
     asyncio.run(session.close())
+
+
+def test_filters_take_a_scorer_and_vectors_of_ones_own(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "my_filters"
+    package.mkdir()
+    (package / "rude.py").write_text("def score(texts):\n    return [float('cedar' in text) for text in texts]\n")
+    (package / "vectors.py").write_text(
+        "import numpy as np\ndef embed(texts):\n    return np.array([[len(text), 1.0] for text in texts])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    table = {
+        "rule": "best_worst",
+        "filters": {"scorer": "my_filters.rude", "embedder": "my_filters.vectors", "most": 12},
+    }
+    result = pairs(session, table)
+    reasons = [o.reason for o in session.read(registry_outcome(), result.run)]
+    assert reasons.count("dropped: not among the 12 most different prompts") == PROMPTS - 12
+    assert not any("cedar" in pair.chosen[0].content for pair in result.pairs)
+    assert result.card.about["answers removed"]["my_filters.rude too high"] > 0
+    with pytest.raises(UserError, match="no module named"):
+        pairs(session, {"rule": "best_worst", "filters": {"scorer": "my_filters.gone"}})
 
 
 def registry_outcome() -> Any:
