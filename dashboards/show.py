@@ -171,7 +171,9 @@ def nothing(message: str, how_to_fill: str) -> None:
 def _unfinished(found: Sequence[Unfinished]) -> None:
     live = [u for u in found if u.run.status == "running"]
     for one in live[:2]:
-        how_far = f"{one.done:,} of {one.total:,} prompts" if one.total else "nothing counted yet"
+        steps = one.run.counts.get("steps")
+        begun = f"step {steps:,}" if steps else "nothing counted yet"
+        how_far = f"{one.done:,} of {one.total:,} prompts" if one.total else begun
         st.warning(f"`{one.run.id}` is running: {how_far}. Numbers are of what is there; intervals will narrow.")
     ended = [u for u in found if u.run.status != "running"]
     if ended:

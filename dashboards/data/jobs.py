@@ -27,7 +27,7 @@ class Job:
     run: Run
     ended: int
     total: int
-    """Prompts, or rows of a training; 0 where it has not counted."""
+    """Prompts; 0 where they are not counted, as in a training."""
     failed: int
     seconds: float
     """From its start to its last sign of life."""
@@ -155,12 +155,11 @@ def cached(store: Store) -> Mapping[str, int]:
 
 def _job(run: Run, now: datetime) -> Job:
     counts = run.counts
-    ended = sum(counts.get(name, 0) for name in ("done", "failed", "skipped"))
-    total = counts.get("total", 0) if ended else 0
     return Job(
         run=run,
-        ended=ended,
-        total=total or counts.get("total", 0),
+        ended=sum(counts.get(name, 0) for name in ("done", "failed", "skipped")),
+        # A training counts steps; its rows are no prompts that end one by one.
+        total=0 if run.verb == "train" else counts.get("total", 0),
         failed=counts.get("failed", 0),
         seconds=max(0.0, (_moment(run.updated, now) - _moment(run.started, now)).total_seconds()),
         silent=max(0.0, (now - _moment(run.updated, now)).total_seconds()),

@@ -48,7 +48,8 @@ def unfinished(store: Store) -> list[Unfinished]:
     for run in reversed(store.runs()):
         if run.status != "done":
             ended = sum(run.counts.get(name, 0) for name in ("done", "failed", "skipped"))
-            found.append(Unfinished(run=run, done=ended, total=run.counts.get("total", 0)))
+            total = 0 if run.verb == "train" else run.counts.get("total", 0)  # a training counts steps
+            found.append(Unfinished(run=run, done=ended, total=total))
     return found
 
 

@@ -41,7 +41,8 @@ WHAT = {
     "accuracy": "chosen over rejected (share)", "margin": "margin, chosen minus rejected", "reward": "proxy reward",
     "gold": "gold reward", "kl": "KL to the reference (nats a completion)", "entropy": "entropy (nats)",
     "length": "length (tokens)", "clip_fraction": "clipped (share)", "value_loss": "value loss",
-    "truncated": "truncated (share)",
+    "truncated": "truncated (share)", "explained_variance": "explained variance of the critic",
+    "kl_coef": "KL coefficient", "failed": "without a reward (share)",
 }  # fmt: skip
 """The scalars of ``metrics.jsonl`` in the order of a page, and what they are."""
 ALWAYS = ("step", "split", "seconds", "tokens")
@@ -78,6 +79,11 @@ class Series:
     value: Floats
     averaged: int
     """Neighbouring rows in a point: 1 where every row is shown."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether its values differ, or are too few to say."""
+        return len(self.value) < 3 or bool(np.ptp(self.value) > 0) or not bool(np.isfinite(self.value).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

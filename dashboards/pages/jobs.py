@@ -77,6 +77,10 @@ def _steps(job: Job) -> str:
     return f"step {steps:,}" if steps else "nothing counted yet"
 
 
+def _ended(job: Job) -> str:
+    return _steps(job) if job.run.verb == "train" else "-"
+
+
 def _resume(job: Job) -> None:
     if job.resume:
         st.code(words.safe(job.resume, longest=2_000), language="bash")
@@ -146,7 +150,7 @@ def _all(found: Sequence[Job]) -> None:
         [
             [
                 job.run.id, "silent" if job.dead else job.run.status,
-                f"{job.ended:,} of {job.total:,}" if job.total else "-", f"{job.failed:,}", _time(job.seconds),
+                f"{job.ended:,} of {job.total:,}" if job.total else _ended(job), f"{job.failed:,}", _time(job.seconds),
                 f"{job.rate:,.0f}" if job.rate else "-", f"{job.run.usage.cost:,.2f}",
             ]
             for job in found[:SHOWN]

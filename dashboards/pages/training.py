@@ -80,7 +80,11 @@ def _scalars(runs: Sequence[str]) -> None:
     if not found:
         st.info("It has logged no scalar yet.")
         return
-    names = list(dict.fromkeys(one.name for one in found))
+    flat = {one.name for one in found} - {one.name for one in found if one.moves}
+    if flat:
+        same = [f"{training.WHAT.get(one.name, one.name)} {one.value[-1]:.4g}" for one in found if one.name in flat]
+        st.caption(f"Did not change: {words.escaped('; '.join(dict.fromkeys(same)))}.")
+    names = list(dict.fromkeys(one.name for one in found if one.name not in flat))
     groups = list(dict.fromkeys(_group(one, runs) for one in found))
     for start in range(0, len(names), 3):
         for column, name in zip(st.columns(3), names[start : start + 3], strict=False):
