@@ -1,6 +1,8 @@
-"""Texts as vectors, by a checkpoint: the mean of its last hidden states, each text by itself.
+"""Sentence embeddings from a transformers checkpoint: the mean of its last hidden states, of unit length.
 
-embed("hf:sentence-transformers/all-MiniLM-L6-v2", ["one text", "another"])    # shape (2, 384)
+That is what all-MiniLM-L6-v2 and its kind were trained for; any encoder or language model on disk will do.
+
+    embed("hf:sentence-transformers/all-MiniLM-L6-v2", ["one text", "another"])
 """
 
 from __future__ import annotations
@@ -11,43 +13,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.registry import install_hint
 
-BATCH = 32
-LONGEST = 512
-"""Tokens of a text that are read."""
+SCHEME = "hf:"
 
 
-def embed(spec: str, texts: Sequence[str]) -> NDArray[np.float64]:
-    """One row a text, shape (texts, width); raises UserError where the checkpoint cannot be loaded."""
-    scheme, _, path = spec.partition(":")
-    if scheme != "hf" or not path:
-        raise UserError(f"'{spec}' gives no vectors; write hf:PATH, or the dotted path of a module with embed(texts)")
+def embed(spec: str, texts: Sequence[str], *, batch: int = 64) -> NDArray[np.float64]:
+    """Embeddings of ``texts``, shape (texts, dimensions); raises UserError where ``spec`` names no loadable checkpoint."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    if not spec.startswith(SCHEME):
+        raise UserError(f"the embedding model is '{spec}'; hf:PATH is wanted")
+    path = spec.removeprefix(SCHEME)
     try:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-    except ImportError as error:
-        raise UserError(f"embedding needs the package '{error.name}': {install_hint(error.name)}") from error
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModel.from_pretrained(path, dtype=torch.float32).eval()
+        tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{spec}: cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{spec} cannot be loaded: {str(error).splitlines()[0]}") from error
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.eval().to(device)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
-    # Texts of like length share a batch, so that little is padded.
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    rows: dict[int, NDArray[np.float64]] = {}
+    limit = int(getattr(model.config, "max_position_embeddings", 512))
+    order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+    found = np.empty((len(texts), int(model.config.hidden_size)))
     with torch.inference_mode():
-        for start in range(0, len(order), BATCH):
-            some = order[start : start + BATCH]
-            tokens = tokenizer(
-                [texts[i] or " " for i in some], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            inputs = tokenizer(
+                [texts[n] for n in rows], return_tensors="pt", padding=True, truncation=True, max_length=limit
             )
-            mask = tokens["attention_mask"]
-            hidden = model(input_ids=tokens["input_ids"], attention_mask=mask).last_hidden_state
-            weight = mask.unsqueeze(-1).to(hidden.dtype)
-            mean = (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-            rows |= dict(zip(some, mean.double().numpy(), strict=True))
-    return np.stack([rows[i] for i in range(len(texts))]) if rows else np.empty((0, 0))
+            wanted = {name: inputs[name].to(device) for name in ("input_ids", "attention_mask")}
+            hidden = model(**wanted).last_hidden_state.double()
+            mask = wanted["attention_mask"].unsqueeze(-1).double()
+            found[rows] = ((hidden * mask).sum(1) / mask.sum(1).clamp(min=1)).cpu().numpy()
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), dtype=np.float64)
