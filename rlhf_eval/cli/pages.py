@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import subprocess
 import sys
@@ -79,14 +80,15 @@ def _serve(options: argparse.Namespace, page: str) -> int:
         "--server.headless", "true", "--browser.gatherUsageStats", "false", "--logger.level", "warning",
         "--", "--store", str(options.store),
     ]  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         return server.wait()
     except KeyboardInterrupt:
-        server.wait()
         return 0
-    finally:
+    finally:  # however this process ends, the server ends with it
         server.terminate()
+        server.wait()
 
 
 def _port(host: str, wanted: int | None) -> int:

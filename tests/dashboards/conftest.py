@@ -78,7 +78,13 @@ def hostile_answers() -> Mapping[str, str]:
     return HOSTILE
 
 
-def hostile(store: Store) -> None:
+@pytest.fixture(scope="session")
+def hostile() -> Callable[[Store], None]:
+    """What puts the evil model's run into a store."""
+    return _hostile
+
+
+def _hostile(store: Store) -> None:
     """A run of hostile answers to hostile prompts, judged in hostile words by a judge with a hostile name."""
     prompts, answers, verdicts = [], [], []
     judge, model = "evil/<b>judge</b>", "evil <script>alert(1)</script> ![m](http://198.51.100.7/m.png)"
@@ -90,7 +96,7 @@ def hostile(store: Store) -> None:
         verdicts += [
             Judgment.of(
                 prompt_id=prompt.id, completion_ids=(sides[0].id, sides[1].id), judge=judge, order=order,
-                scores=(1.0, 0.0), rationale=text[:5000],
+                scores=(1.0, 0.0) if order == (0, 1) else (0.0, 1.0), rationale=text[:5000],
             )
             for order in ((0, 1), (1, 0))
         ]  # fmt: skip
@@ -105,7 +111,7 @@ def hostile(store: Store) -> None:
 def site(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store]]:
     """The served app over a store of its own, in which labels may be written: its address and the store."""
     world = planted.full(tmp_path_factory.mktemp("site") / "store")
-    hostile(world.store)
+    _hostile(world.store)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -130,9 +136,9 @@ def _wait(address: str, server: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server did not answer in 30 seconds")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for all tests; they are skipped by name where there is none."""
+    """One browser for a module: its driver keeps an event loop running, which other modules could not stand."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if binary is None:

@@ -1,0 +1,134 @@
+"""The report: one file that needs nothing, says what the command line says, and shows foreign text as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboards import report, svg, words
+from dashboards.data.state import Nothing
+from rlhf_eval.benchmarks.boards import boards
+from rlhf_eval.benchmarks.standings import standings
+from rlhf_eval.store.runs import Store
+
+ALLOWED = {
+    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "b", "code", "pre", "div", "span",
+    "table", "thead", "tr", "th", "td", "ul", "li", "details", "summary", "svg", "line", "text", "circle", "path",
+}  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Which tags and attributes a page has."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def test_the_report_has_the_boards_numbers_card_and_flips(full: Any, planted: ModuleType) -> None:
+    page = report.main(full.store)
+    for board in boards(standings(full.store)):
+        for row in board.rows:
+            value, _, interval = words.rate(row).partition(" [")
+            assert value in page
+            assert interval.rstrip("]").replace(", ", " to ") in page
+            assert f"n = {row.n:,}" in page
+    assert planted.JUDGE in page
+    assert "flip_rate" in page, "the judge's card"
+    assert "lost by new" in page
+    assert page.count("<details>") >= 2
+    assert "corrected for their number" in page, "the method"
+
+
+def test_the_report_is_one_file_without_script_or_reference(full: Any) -> None:
+    page = report.main(full.store)
+    found = Reader(page)
+    assert found.tags <= ALLOWED
+    assert not {"src", "href", "srcset", "onerror", "onload", "style"} & found.attributes
+    assert not re.search(r"url\(|@import", page)
+
+
+def test_hostile_text_stays_text_in_the_report(
+    planted: ModuleType, hostile: Callable[[Store], None], tmp_path: Path
+) -> None:
+    world = planted.comparisons(tmp_path / "store")
+    hostile(world.store)
+    page = report.main(world.store)
+    found = Reader(page)
+    assert found.tags <= ALLOWED
+    assert "onerror" not in found.attributes
+    assert "&lt;script&gt;" in page
+    assert len(page) < 400_000, "a text of a megabyte is cut"
+    assert "more characters are not shown" in page
+
+
+def test_the_report_opens_without_a_network(
+    planted: ModuleType, hostile: Callable[[Store], None], chromium: Any, tmp_path: Path
+) -> None:
+    world = planted.full(tmp_path / "store")
+    hostile(world.store)
+    file = tmp_path / "report.html"
+    file.write_text(report.main(world.store), encoding="utf-8")
+    tab = chromium.new_page(offline=True)
+    asked, errors = [], []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.goto(file.as_uri())
+    tab.locator("summary").first.click()
+    assert tab.locator("svg").first.is_visible()
+    assert tab.locator("details pre").first.is_visible()
+    assert asked == [file.as_uri()]
+    assert not errors
+    tab.close()
+
+
+def test_partial_and_broken_are_said(planted: ModuleType, tmp_path: Path) -> None:
+    world = planted.comparisons(tmp_path / "store")
+    world.put("going", "judge", {}, status="running", counts={"total": 10, "done": 3})
+    (world.store.folder(world.runs["judge"]) / "parts" / "judgments-zzz.parquet").write_bytes(b"PAR1 torn")
+    page = report.main(world.store)
+    assert "Partial:" in page
+    assert "3 of 10 prompts" in page
+    assert "judgments-zzz.parquet" in page
+
+
+def test_nothing_to_report_says_what_to_run(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    (store.path / "runs").mkdir(parents=True)
+    with pytest.raises(Nothing):
+        report.main(store)
+
+
+rows = st.lists(
+    st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.text(max_size=60)), min_size=1, max_size=6
+)
+
+
+@given(rows)
+def test_drawings_are_well_formed_and_keep_their_marks_inside(drawn: list[tuple[float, float, float, str]]) -> None:
+    made = []
+    for a, b, c, name in drawn:
+        low, value, high = sorted((a, b, c))
+        shown = words.safe(name)
+        made.append(svg.Row(name=shown, value=value, low=low, high=high, words=f"{value:.1%}", marked=a > b))
+    drawing = ElementTree.fromstring(svg.intervals(made, reference=0.5, label="x & y", alt="<alt>"))
+    _, _, width, height = map(float, drawing.attrib["viewBox"].split())
+    for line in drawing.iter("{http://www.w3.org/2000/svg}line"):
+        assert svg.NAMES - 1 <= float(line.attrib["x1"]) <= svg.NAMES + svg.PLOT + 1
+        assert svg.NAMES - 1 <= float(line.attrib["x2"]) <= svg.NAMES + svg.PLOT + 1 <= width
+        assert 0 <= float(line.attrib["y2"]) <= height
