@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -161,17 +162,28 @@ def of_selection(matrix: Matrix, kept: Ints) -> list[Estimate]:
     ]
 
 
-def against_control(matrix: Matrix, kept: Ints, control: Ints) -> list[Estimate]:
-    """Mean score of the kept answers minus that of the control's, paired by the prompts that both have."""
+def by_truth(matrix: Matrix, ids: Sequence[str], truth: Sequence[Judgment]) -> Matrix | None:
+    """The matrix with the grades of ``truth`` for scores, NaN where it gave none; None where it grades no answer."""
+    grades: dict[str, list[float]] = defaultdict(list)
+    for judgment in truth:
+        if len(judgment.scores) == 1:
+            grades[judgment.completion_ids[0]].append(judgment.scores[0])
+    score = np.array([float(np.mean(grades[identity])) if identity in grades else np.nan for identity in ids])
+    return replace(matrix, score=score) if np.isfinite(score).any() else None
+
+
+def against_control(matrix: Matrix, kept: Ints, control: Ints, name: str) -> list[Estimate]:
+    """Mean score of the kept answers minus that of the control's, paired by the prompts that both have a score in."""
     means = []
     for numbers in (kept, control):
-        rows, inverse = np.unique(matrix.prompt[numbers], return_inverse=True)
-        sums = np.bincount(inverse, weights=matrix.score[numbers]) / np.bincount(inverse)
+        known = numbers[np.isfinite(matrix.score[numbers])]
+        rows, inverse = np.unique(matrix.prompt[known], return_inverse=True)
+        sums = np.bincount(inverse, weights=matrix.score[known]) / np.bincount(inverse)
         means.append(dict(zip(rows.tolist(), sums.tolist(), strict=True)))
     both = sorted(means[0].keys() & means[1].keys())
     if len(both) < 2:
         return []
-    return estimate("selected_minus_control", paired([means[0][p] for p in both], [means[1][p] for p in both]))
+    return estimate(name, paired([means[0][p] for p in both], [means[1][p] for p in both]))
 
 
 def best_of_n(matrix: Matrix, gold: Matrix | None = None) -> list[Estimate]:

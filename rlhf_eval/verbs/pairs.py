@@ -16,7 +16,7 @@ import numpy as np
 
 from rlhf_eval import registry
 from rlhf_eval.audit import card as judged
-from rlhf_eval.config import as_settings
+from rlhf_eval.config import as_settings, build
 from rlhf_eval.records import Demonstration, Judgment, Outcome, PreferencePair, Run, Usage
 from rlhf_eval.stages import evidence
 from rlhf_eval.stages.card import Card, card_of
@@ -52,6 +52,9 @@ def pairs(session: Session, table: Mapping[str, Any]) -> PairsResult:
     needs_scores = getattr(plugin, "NEEDS_SCORES", True)
     source = find_source(session, settings, needs_scores=needs_scores)
     resolved = {**settings.given(), **as_settings(config)}
+    control = _control(
+        session, table, plugin, config, settings
+    )  # first, so that ``latest`` is the set that was asked for
     with session.begin(
         "pairs", resolved, {**session.reads("judgments", source, Judgment), **content_of(settings)}, free=True
     ) as run:
@@ -65,8 +68,7 @@ def pairs(session: Session, table: Mapping[str, Any]) -> PairsResult:
                 tally.add(outcome)
             counts = {**tally.counts(), **made(selection), **account(selection.outcomes)}
             run.finish("done", counts, Usage())
-    control = _control(session, table, plugin, config, settings)
-    card = card_for(session, run.run, inputs, selection, settings, plugin)
+    card = card_for(session, run.run, inputs, selection, settings, plugin, config)
     write_card(card, session.store.folder(run.run.id) / "card")
     written = _out(settings, run.run, inputs, selection, card)
     tally = tally_of(session, run.run, run.run.counts.get("total", 0))
@@ -90,7 +92,13 @@ def made(selection: Selection) -> dict[str, int]:
 
 
 def card_for(
-    session: Session, run: Run, inputs: Inputs, selection: Selection, settings: Settings, plugin: ModuleType
+    session: Session,
+    run: Run,
+    inputs: Inputs,
+    selection: Selection,
+    settings: Settings,
+    plugin: ModuleType,
+    config: Any,
 ) -> Card:
     """The card of a set of ours: of its texts, its judgments, its selection and its account."""
     judges = sorted({j.judge for j in inputs.judgments})
@@ -104,11 +112,17 @@ def card_for(
         matrix = inputs.book.matrix.judged()
         kept = _numbers(inputs, [d.completion_id for d in selection.demonstrations])
         rewards = {"reward": matrix.score, "reward of what was kept": matrix.score[kept]}
+        gold = evidence.by_truth(matrix, [inputs.book.completions[int(i)].id for i in matrix.index], truth)
         extra += evidence.of_selection(matrix, kept) + evidence.best_of_n(matrix)
+        if gold is not None:
+            extra += evidence.best_of_n(matrix, gold)
         name = getattr(plugin, "CONTROL", "")
         if name:
             rule = registry.load("selection", name)
-            extra += evidence.against_control(matrix, kept, rule.choose(matrix, rule.Config()).kept)
+            drawn = rule.choose(matrix, build(rule.Config, _shared(rule, config), where=name)).kept
+            extra += evidence.against_control(matrix, kept, drawn, "selected_minus_control")
+            if gold is not None:
+                extra += evidence.against_control(gold, kept, drawn, "gold_minus_control")
     sources = sorted({prompt.source for prompt in inputs.prompts if prompt.source})
     return card_of(
         sheet_of(selection.pairs),
@@ -149,11 +163,16 @@ def _control(
     if not name or not settings.control:
         return None
     rule = registry.load("selection", name)
-    shared = {f: v for f, v in as_settings(config).items() if f in rule.Config.__dataclass_fields__ and f == "k"}
+    shared = _shared(rule, config)
     kept = {k: v for k, v in table.items() if k in Settings.__dataclass_fields__}
     out = Path(settings.out) if settings.out else None
     aside = str(out.with_name(f"{out.stem}.control{out.suffix}")) if out else ""
     return pairs(session, {**kept, **shared, "rule": name, "out": aside}).run
+
+
+def _shared(rule: ModuleType, config: Any) -> dict[str, Any]:
+    """The settings that the control takes over: how many are kept."""
+    return {f: v for f, v in as_settings(config).items() if f in rule.Config.__dataclass_fields__ and f == "k"}
 
 
 def _out(settings: Settings, run: Run, inputs: Inputs, selection: Selection, card: Card) -> tuple[Path, ...]:
@@ -202,6 +221,6 @@ def compare_rules(session: Session, table: Mapping[str, Any], rules: Sequence[st
         inputs = read_inputs(session, settings, source, needs_scores=needs_scores)
         selection = selected(inputs, plugin, config, rule)
         run = Run(id=f"{source.id}/{rule}", verb="pairs", config={}, inputs={"judgments": source.id})
-        card = card_for(session, run, inputs, selection, settings, plugin)
+        card = card_for(session, run, inputs, selection, settings, plugin, config)
         rows.append(Ablation(rule=rule, counts={**account(selection.outcomes), **made(selection)}, card=card))
     return rows

@@ -253,8 +253,21 @@ def test_rejection_sampling_diagnostics() -> None:
     assert [e.settings["n"] for e in curve] == [1, 2, 4, 8]
     assert all(e.low <= truth <= e.high for e, truth in zip(curve, (0, 0.5642, 1.0294, 1.4236), strict=True))
     assert [round(e.settings["kl"], 4) for e in curve] == [0.0, 0.1931, 0.6363, 1.2044]
-    (gain,) = evidence.against_control(matrix, matrix.best(), matrix.start[:-1])
+    (gain,) = evidence.against_control(matrix, matrix.best(), matrix.start[:-1], "selected_minus_control")
     assert gain.low > 1.0
+    # A truth that the scores follow with a correlation of one half moves half as far.
+    truth = [
+        Judgment.of(prompt_id=c.prompt_id, completion_ids=(c.id,), judge="gold", scores=(float(0.5 * s + n),))
+        for c, s, n in zip(completions, scores, 0.75**0.5 * rng.normal(size=len(completions)), strict=True)
+    ]
+    gold = evidence.by_truth(matrix, [c.id for c in completions], truth)
+    assert gold is not None
+    (true_gain,) = evidence.against_control(gold, matrix.best(), matrix.start[:-1], "gold_minus_control")
+    assert true_gain.low <= 0.5 * 1.4236 <= true_gain.high
+    some = evidence.by_truth(matrix, [c.id for c in completions], truth[:80])  # ten prompts
+    assert some is not None
+    assert evidence.against_control(some, matrix.best(), matrix.start[:-1], "gold_minus_control")[0].n == 10
+    assert evidence.by_truth(matrix, [c.id for c in completions], []) is None
     page = card_of(Sheet(), name="sft", extra=evidence.of_selection(matrix, matrix.best()))
     assert any("winner's curse" in w for w in page.warnings)
 

@@ -20,7 +20,7 @@ SANDBOX = Path(rlhf_eval.__file__).with_name("sandbox")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[PairsResult, PairsResult]:
-    """Rejection sampling by gold, and pairs by the sandbox's own judge, over the same completions."""
+    """Rejection sampling by gold, and pairs by the sandbox's own judge, over the same completions, with gold for truth."""
     session = Session(Options(store=tmp_path_factory.mktemp("sandbox") / "store", quiet=True, limit=30))
 
     async def line() -> None:
