@@ -96,9 +96,9 @@ def duels(
         raise UserError(f"'{a}' and '{b}' never met and share no baseline; run 'rlhf-eval evaluate winrate' with both")
     names = _ids(store, np.concatenate([pair.flipped for pair in whole]))
     found_parts = [part for pair in whole for part in _parts(pair, parts or {})]
-    lengths = _answer_tokens(store, (a, b))
+    first, second = _answer_lengths(store, a), _answer_lengths(store, b)
     return [
-        replace(_duel(part, category, names), tokens=(_mean(lengths[a], part), _mean(lengths[b], part)))
+        replace(_duel(part, category, names), tokens=(first.tokens(part), second.tokens(part)))
         for category, part in found_parts
     ]
 
@@ -183,22 +183,31 @@ def _quadrants(pair: Paired) -> tuple[int, int, int, int]:
     return int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum())
 
 
-def _answer_tokens(store: Store, models: tuple[str, str]) -> dict[str, dict[int, float]]:
-    """Model to prompt, by hash, to the mean tokens of its answers; a copy of a stored answer keeps them in its metadata."""
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long a model's answers are: characters by prompt, and tokens a character where tokens were counted."""
+
+    characters: Mapping[int, float]
+    """Prompt, by hash, to the mean characters of its answers."""
+    density: float | None
+
+    def tokens(self, pair: Paired) -> float | None:
+        """Mean tokens of the answers to the prompts of a pair."""
+        known = [self.characters[prompt] for prompt in pair.prompts.tolist() if prompt in self.characters]
+        return self.density * float(np.mean(known)) if known and self.density is not None else None
+
+
+def _answer_lengths(store: Store, model: str) -> Lengths:
+    """A request books the tokens of all its samples at once; a copy of a stored answer keeps its own in its metadata."""
     query = (
-        "select model, hash(prompt_id) as h, avg(tokens) as tokens from (select model, prompt_id, "
-        "coalesce(nullif(usage.completion_tokens, 0), try_cast(metadata ->> '$.tokens' as bigint)) as tokens "
-        "from completions where model in ($1, $2)) where tokens > 0 group by 1, 2"
+        "select hash(prompt_id) as h, avg(length(text)) as characters, sum(length(text)) as total, "
+        "sum(coalesce(nullif(usage.completion_tokens, 0), try_cast(metadata ->> '$.tokens' as bigint), 0)) as tokens "
+        "from completions where model = $1 and error is null group by 1"
     )
-    found: dict[str, dict[int, float]] = {model: {} for model in models}
-    for row in store.sql(query, list(models)).to_pylist():
-        found[row["model"]][row["h"]] = row["tokens"]
-    return found
-
-
-def _mean(lengths: Mapping[int, float], pair: Paired) -> float | None:
-    known = [lengths[prompt] for prompt in pair.prompts.tolist() if prompt in lengths]
-    return float(np.mean(known)) if known else None
+    rows = store.sql(query, [model]).to_pylist()
+    counted = [(row["tokens"], row["total"]) for row in rows if row["tokens"] and row["total"]]
+    density = float(sum(t for t, _ in counted) / sum(c for _, c in counted)) if counted else None
+    return Lengths({row["h"]: row["characters"] for row in rows}, density)
 
 
 def _ids(store: Store, prompts: Hashes) -> dict[int, str]:

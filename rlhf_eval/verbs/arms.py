@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,13 +54,15 @@ def answers_of(
             _, writer, _ = open_writer(session, arm.generation)
             generations.append(generation_into(session, writer, run, own_account=False))
             continue
-        for prompt_id, completion in _stored_answers(session, session.store.find(arm.stored)):
+        held = session.store.find(arm.stored)
+        density = _density(session, held)
+        for prompt_id, completion in _stored_answers(session, held):
             if prompt_id not in wanted:
                 continue
             mine = Completion.of(
                 prompt_id=prompt_id, model=arm.name, text=completion.text, sampling=completion.sampling,
                 generator="stored", origin=completion.id, finish_reason=completion.finish_reason,
-                metadata={"from": completion.id, TOKENS: answer_tokens(completion)},
+                metadata={"from": completion.id, TOKENS: round(density.get(prompt_id, 0.0) * len(completion.text))},
             )  # fmt: skip
             answers.setdefault(prompt_id, []).append(mine)
             if mine.id not in known:
@@ -68,8 +71,18 @@ def answers_of(
 
 
 def answer_tokens(completion: Completion) -> int:
-    """Tokens of an answer, 0 where they were not counted."""
+    """Tokens booked for an answer: all of a request's at its first sample; 0 where its reply came from the cache."""
     return completion.usage.completion_tokens or int(completion.metadata.get(TOKENS, 0))
+
+
+def _density(session: Session, run: Run) -> dict[str, float]:
+    """Prompt to tokens a character of the answers that it got, where they were counted."""
+    tokens: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
+    for completion in session.store.read(Completion, run=session.lineage(run)):
+        tokens[completion.prompt_id] += answer_tokens(completion)
+        characters[completion.prompt_id] += len(completion.text)
+    return {prompt: tokens[prompt] / max(count, 1) for prompt, count in characters.items()}
 
 
 def is_stored(session: Session, spec: str) -> bool:

@@ -13,7 +13,7 @@ selected). ``--judgments RUN`` scores judgments that a run holds, a loaded resul
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,7 +122,7 @@ class Task:
         found: list[Estimate] = list(self.plugin.score(evidence, self.config))
         if self.settings.human:
             found += corrected(evidence, Path(self.settings.human))
-        return found + _token_account(evidence)
+        return found if self.shape == "labels" else found + _token_account(evidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -396,25 +396,34 @@ def _stored(session: Session, task: Task) -> EvaluateResult:
 
 
 def _token_account(evidence: Evidence) -> list[Estimate]:
-    """Mean tokens of each model's answers, where they were counted, and how many were cut at the budget.
+    """Mean tokens of each model's answers, and how many were cut at the budget: unequal budgets are a common unfairness.
 
-    Unequal budgets are the commonest unfairness.
+    A request books the tokens of all its samples at once, and a reply from the cache books none; so tokens a character
+    are taken where they were counted, and all answers by their characters. Where none was, characters are shown.
     """
-    counted: dict[str, list[tuple[str, int]]] = {}
-    cut: Counter[str] = Counter()
+    answers: dict[str, list[Completion]] = defaultdict(list)
     for completion in evidence.completions.values():
-        tokens = answer_tokens(completion)
-        if tokens:
-            counted.setdefault(completion.model, []).append((completion.prompt_id, tokens))
-            cut[completion.model] += completion.finish_reason == "length"
-    return [
-        estimate(
-            f"answer_tokens: {model}",
-            mean_interval([float(count) for _, count in own], np.array([prompt for prompt, _ in own])),
-            settings={"model": model, "answers": len(own), "cut_at_the_budget": cut[model]},
-        )
-        for model, own in sorted(counted.items())
-    ]
+        if completion.error is None:
+            answers[completion.model].append(completion)
+    return [_mean_length(model, own) for model, own in sorted(answers.items())]
+
+
+def _mean_length(model: str, answers: Sequence[Completion]) -> Estimate:
+    booked: Counter[str] = Counter()
+    for completion in answers:
+        booked[completion.prompt_id] += answer_tokens(completion)
+    tokens = sum(booked.values())
+    counted = sum(len(completion.text) for completion in answers if booked[completion.prompt_id])
+    known = tokens > 0 and counted > 0
+    scale = tokens / counted if known else 1.0
+    lengths = [scale * len(completion.text) for completion in answers]
+    about = {
+        "model": model, "answers": len(answers), "cut_at_the_budget": sum(c.finish_reason == "length" for c in answers),
+        "characters": sum(len(completion.text) for completion in answers) / len(answers),
+    }  # fmt: skip
+    prompts = np.array([completion.prompt_id for completion in answers])
+    name = "answer_tokens" if known else "answer_characters"
+    return estimate(f"{name}: {model}", mean_interval(lengths, prompts), settings=about)
 
 
 def _content(path: str) -> str:

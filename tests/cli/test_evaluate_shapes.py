@@ -121,6 +121,21 @@ def test_boards_in_every_format(cli: Any) -> None:
     assert "tokens an answer" in cli.done("compare", "good", "other").out
 
 
+def test_tokens_are_told_for_cached_and_repeated_answers(cli: Any) -> None:
+    """A second run pays for nothing and a request of four samples books its tokens once; the mean stays the mean."""
+    cli.done("load", "jsonl", cli.prompts(8))
+    words = ("--model", "a=mock:writer?seed=1", "--judge", "length", "--set", "generate.n=4")
+    cli.done("evaluate", "reward", *words)
+    once = estimates(cli)["answer_tokens: a"]
+    answers = [c for c in cli.read(Completion, "latest:evaluate") if c.model == "a"]
+    assert once.value == pytest.approx(sum(c.usage.completion_tokens for c in answers) / 32)
+    assert once.settings["answers"] == 32
+    cli.done("evaluate", "reward", *words, "--set", "generate.max_tokens=512", "--fresh")
+    free = estimates(cli)
+    assert "answer_tokens: a" not in free
+    assert free["answer_characters: a"].value == pytest.approx(once.settings["characters"])
+
+
 def test_stored_answers_keep_their_length(cli: Any) -> None:
     """Best-of-n and other answers of earlier runs are compared by tokens, too, and are not paid for twice."""
     cli.done("load", "jsonl", cli.prompts(6))
