@@ -30,6 +30,7 @@ SIDE_BY_SIDE = (
     "kept_score",
     "selected_minus_pool",
     "selected_minus_control",
+    "gold_minus_control",
     "duplicate_answers",
     "vendi",
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -100,11 +101,8 @@ def _length_auc(gap: Floats, cluster: Sequence[int]) -> list[Estimate]:
     projection = (above + level / 2) / len(gap)
     inner = mean_interval(projection, cluster)
     low, high = inner.value - 2 * (inner.value - inner.low), inner.value + 2 * (inner.high - inner.value)
-    bounded = Interval(
-        value=inner.value, low=max(0.0, low), high=min(1.0, high), se=2 * inner.se, n=inner.n, n_eff=inner.n_eff,
-        level=inner.level, method="U-statistic, clustered SE, t",
-    )  # fmt: skip
-    return estimate("length_auc", bounded)
+    doubled = replace(inner, low=low, high=high, se=2 * inner.se, method="U-statistic, clustered SE, t")
+    return estimate("length_auc", _possible(doubled, 0.0, 1.0))
 
 
 def of_strength(sheet: Sheet) -> list[Estimate]:
@@ -222,10 +220,17 @@ def of_diversity(sheet: Sheet, seed: int) -> list[Estimate]:
         "self_bleu": [self_bleu(some) for some in samples],
         "vendi": [vendi_score(ngram_similarity(some)) for some in samples],
     }
+    bounds = {"distinct_2": (0.0, 1.0), "ead": (0.0, math.inf), "self_bleu": (0.0, 1.0), "vendi": (1.0, float(size))}
     found: list[Estimate] = []
     for name, column in values.items():
-        found += estimate(name, mean_interval(column), answers=size, samples=len(column), tokens=256)
+        told = _possible(mean_interval(column), *bounds[name])
+        found += estimate(name, told, answers=size, samples=len(column), tokens=256)
     return found
+
+
+def _possible(interval: Interval, least: float, most: float) -> Interval:
+    """The interval within what the quantity can be; a t interval of few samples does not know."""
+    return replace(interval, low=max(least, interval.low), high=min(most, interval.high))
 
 
 def of_policy(sheet: Sheet, policy: Sequence[str]) -> list[Estimate]:

@@ -63,6 +63,14 @@ def test_no_warning_in_small_clean_sets_either() -> None:
     assert sum(bool(w) for w in warned) == 0, warned
 
 
+def test_intervals_of_few_samples_stay_within_what_can_be() -> None:
+    small = card(clean(101, n=40))
+    for name, least, most in (("vendi", 1, 20), ("self_bleu", 0, 1), ("distinct_2", 0, 1), ("length_auc", 0, 1)):
+        found = small.get(name)
+        assert found is not None
+        assert least <= found.low <= found.value <= found.high <= most
+
+
 def test_length_bias_is_found_with_its_size() -> None:
     rng = np.random.default_rng(1)
     sheet = Sheet()
