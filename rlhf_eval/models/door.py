@@ -371,6 +371,8 @@ def _most_tokens(request: ChatRequest) -> int:
 
 def _missing(request: ChatRequest, known: Sequence[bool]) -> list[ChatRequest]:
     """The parts of ``request`` that must be bought: one request for each unbroken stretch of unknown samples."""
+    if not any(known):  # the usual case
+        return [request]
     parts: list[ChatRequest] = []
     start: int | None = None
     for offset, have in enumerate([*known, True]):
