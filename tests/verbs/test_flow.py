@@ -12,6 +12,7 @@ from rlhf_eval.models.base import ChatRequest, Reply
 from rlhf_eval.models.mock import MockModel
 from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Usage
 from rlhf_eval.verbs.flow import FlowResult, generate, generate_and_judge, judge
+from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.pairs import pairs
 from rlhf_eval.verbs.session import Session
 
@@ -150,6 +151,34 @@ def test_repeats_are_samples_of_their_own_and_cached_as_such(world: Any) -> None
     again = held(world, Judgment, world.do(judged_again, fresh=True).run)
     assert {j.id: j.scores for j in again} == {j.id: j.scores for j in once}
     assert seen == [48]
+
+
+def test_only_what_changed_is_paid_for(world: Any) -> None:
+    def bought(asked: str, writer: dict[str, Any], judge: dict[str, Any]) -> tuple[int, int]:
+        """Samples that the writer and the judge were asked for, and that the cache did not have."""
+        (world.home / "prompts.jsonl").write_text(asked)
+        left: list[int] = []
+
+        async def work(session: Session) -> None:
+            load(session, {"source": "jsonl", "path": str(world.home / "prompts.jsonl")})
+            await generate_and_judge(
+                session, {"model": "mock:writer", **writer}, {**JUDGE, "matches": "ring:1", **judge}
+            )
+            left.extend(door.traffic.samples - door.traffic.cached for door in session.doors.values())
+
+        world.do(work, fresh=True)
+        return left[0], left[1]
+
+    plain = "".join(f'{{"prompt": "Question {k}?"}}\n' for k in range(5))
+    system = plain.replace('"prompt": ', '"system": "Be brief.", "prompt": ')
+    rubric = world.home / "rubric.txt"
+    rubric.write_text("Which is kinder?\n{question}\nAnswer A:\n{answer_a}\nAnswer B:\n{answer_b}\n")
+    assert bought(plain, {"n": 4}, {}) == (20, 40)
+    assert bought(plain, {"n": 4}, {}) == (0, 0)
+    assert bought(plain, {"n": 4}, {"template": str(rubric)}) == (0, 40)
+    assert bought(plain, {"n": 8}, {"template": str(rubric)})[0] == 20
+    assert bought(plain, {"n": 4, "temperature": 0.5}, {})[0] == 20
+    assert bought(system, {"n": 4}, {})[0] == 20
 
 
 def test_from_any_run_one_can_walk_to_its_prompts(world: Any) -> None:
