@@ -28,7 +28,18 @@ from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
 from trainers.batch import Layout, lengths, model_inputs, per_answer
 from trainers.data import Account, Example, Tokenized, encode_labelled, encode_pairs
-from trainers.engine import Engine, Settings, Terms, autocast, held_out, place, plan_of, prepared, state_of
+from trainers.engine import (
+    Engine,
+    Settings,
+    Terms,
+    autocast,
+    held_out,
+    place,
+    plan_of,
+    prepared,
+    state_of,
+    uses_bfloat16,
+)
 from trainers.logps import load_policy
 from trainers.reference import cached_reference
 
@@ -257,9 +268,8 @@ class Objective:
         """Hold the first loss against that of a policy which equals its reference; raises UserError where it differs."""
         self.unchecked = False
         theory = self.terms(reference, reference, batch).loss
-        exact = next(model.parameters()).dtype == torch.float32 and not torch.is_autocast_enabled(
-            terms.loss.device.type
-        )
+        # The Trainer's autocast ends with the forward, so that the settings must say which arithmetic it was.
+        exact = next(model.parameters()).dtype == torch.float32 and not uses_bfloat16(self.config)
         allowed = 1e-3 if exact else 5e-2
         first = float(terms.loss.detach())
         if not math.isclose(first, float(theory), rel_tol=allowed, abs_tol=allowed * len(reference)):
