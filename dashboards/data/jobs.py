@@ -111,24 +111,29 @@ def spent(store: Store) -> list[Spent]:
     """Tokens, dollars and time by model and judge, the dearest first."""
     query = """
         with loaded as (select id from runs where verb = 'load'),
-        asked as (
-            select model as name, 'answers' as what, prompt_id, run_id, usage, error from completions
-            where not starts_with(model, 'audit/')
-            union all
-            select judge, 'verdicts', prompt_id || id, run_id, usage, error from judgments),
         questions as (
-            select name, what, run_id, count(*) as records, count(error) as failed,
-                   sum(usage.prompt_tokens) as prompt_tokens,
-                   sum(usage.completion_tokens) as completion_tokens, sum(usage.cost) as dollars,
-                   sum(usage.seconds) as seconds
-            from asked group by name, what, prompt_id, run_id)
-        select name, what, sum(records)::bigint as records, sum(failed)::bigint as failed,
-               sum(records) filter (prompt_tokens + completion_tokens = 0 and run_id not in (from loaded))::bigint as free,
-               sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,
-               sum(dollars) as dollars, sum(seconds) as seconds
-        from questions group by 1, 2 order by dollars desc, completion_tokens desc, name"""
+            select model as name, run_id, count(*) as records, count(error) as failed,
+                   sum(usage.prompt_tokens) as prompt_tokens, sum(usage.completion_tokens) as completion_tokens,
+                   sum(usage.cost) as dollars, sum(usage.seconds) as seconds
+            from completions where not starts_with(model, 'audit/') group by model, run_id, prompt_id),
+        answers as (
+            select name, 'answers' as what, sum(records) as records, sum(failed) as failed,
+                   sum(records) filter (prompt_tokens + completion_tokens = 0 and run_id not in (from loaded)) as free,
+                   sum(prompt_tokens) as prompt_tokens, sum(completion_tokens) as completion_tokens,
+                   sum(dollars) as dollars, sum(seconds) as seconds
+            from questions group by 1),
+        verdicts as (
+            select judge as name, 'verdicts' as what, count(*) as records, count(error) as failed,
+                   count(*) filter (usage.prompt_tokens + usage.completion_tokens = 0
+                                    and run_id not in (from loaded)) as free,
+                   sum(usage.prompt_tokens) as prompt_tokens, sum(usage.completion_tokens) as completion_tokens,
+                   sum(usage.cost) as dollars, sum(usage.seconds) as seconds
+            from judgments group by 1)
+        select name, what, records::bigint as records, failed::bigint as failed, coalesce(free, 0)::bigint as free,
+               prompt_tokens::bigint as prompt_tokens, completion_tokens::bigint as completion_tokens, dollars, seconds
+        from (from answers union all from verdicts) order by dollars desc, completion_tokens desc, name"""
     # A request's tokens stand on its first sample: a prompt's answers are free together or not at all.
-    return [Spent(**{**row, "free": row["free"] or 0}) for row in store.sql(query).to_pylist()]
+    return [Spent(**row) for row in store.sql(query).to_pylist()]
 
 
 def failures(store: Store, run: str = "") -> list[Failure]:

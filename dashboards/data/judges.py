@@ -121,7 +121,7 @@ def overview(store: Store) -> list[Row]:
                count(distinct prompt_id) as prompts, count(error) as unreadable, sum(usage.cost) as dollars,
                sum(usage.prompt_tokens + usage.completion_tokens)::bigint as tokens,
                avg(usage.seconds) filter (usage.seconds > 0) as seconds, list(distinct run_id order by run_id) as runs
-        from {once("judgments")} group by judge order by count(*) desc, judge"""
+        from {once(store, "judgments")} group by judge order by count(*) desc, judge"""
     rows = store.sql(query).to_pylist()
     if not rows:
         raise Nothing("No judge has said anything in this store yet.", command="rlhf-eval judge --judge-model SPEC")
@@ -226,7 +226,7 @@ def agreements(store: Store, *, most: int = MOST) -> list[tuple[str, str, Estima
         with said as (
             select judge, prompt_id, list_aggregate(list_sort(completion_ids), 'string_agg', '') as pair,
                    avg(case when completion_ids[1] <= completion_ids[2] then scores[1] else 1 - scores[1] end) as share
-            from {once("judgments", where="len(completion_ids) = 2 and prompt_id in (select unnest(?::varchar[]))")}
+            from {once(store, "judgments", where="len(completion_ids) = 2 and prompt_id in (select unnest(?::varchar[]))")}
             where error is null group by 1, 2, 3),
         loud as (select judge from said group by 1 order by count(*) desc, judge limit {JUDGES})
         select a.judge as one, b.judge as other, list(a.prompt_id) as prompts, list(a.share > .5) as x,

@@ -11,13 +11,13 @@ read.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dashboards.data.reading import about, pick
+from dashboards.data.reading import about, pick, prompts_of
 from dashboards.data.state import Nothing
 from rlhf_eval.audit.card import Finding
 from rlhf_eval.audit.evidence import gather
@@ -64,9 +64,8 @@ class Source:
     run: str
     verb: str
     comparisons: int
+    """Judgments about pairs that no person in the run has decided."""
     judges: tuple[str, ...]
-    models: tuple[str, ...]
-    """Those that were compared; one where a model's answers met each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,38 +104,43 @@ def said_by_people(store: Store) -> tuple[list[Judgment], list[str]]:
 def sources(store: Store) -> list[Source]:
     """The runs with comparisons that no person in them has decided, newest first; raises Nothing where there is none."""
     query = """
-        with met as (select run_id, judge, completion_ids, list_sort(completion_ids) as pair from judgments
-                     where len(completion_ids) = 2),
-        decided as (select distinct run_id, pair from met where starts_with(judge, 'human/')),
-        text as (select id, any_value(model) as model from completions where not starts_with(model, 'audit/') group by id)
-        select m.run_id as run, count(*) as comparisons, list(distinct m.judge order by m.judge) as judges,
-               list(distinct a.model order by a.model) as first, list(distinct b.model order by b.model) as second
-        from met m anti join decided d on m.run_id = d.run_id and m.pair = d.pair
-        join text a on a.id = m.completion_ids[1] join text b on b.id = m.completion_ids[2]
-        group by 1 order by 1 desc"""
+        select run_id as run, judge, count(*) as n from judgments where len(completion_ids) = 2
+        group by 1, 2 order by run desc, n desc, judge"""
     verbs = {run.id: run.verb for run in store.runs()}
-    rows = [row for row in store.sql(query).to_pylist() if verbs.get(row["run"]) != "audit"]
-    if not rows:
+    told: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in store.sql(query).to_pylist():
+        if verbs.get(row["run"], "audit") != "audit":
+            told[row["run"]][row["judge"]] = row["n"]
+    found = []
+    for run, counts in told.items():
+        judges = tuple(judge for judge in counts if not judge.startswith("human/"))
+        open_ones = sum(counts[judge] for judge in judges)
+        if len(judges) < len(counts):
+            open_ones = _undecided(store, run)
+        if open_ones:
+            found.append(Source(run=run, verb=verbs[run], comparisons=open_ones, judges=judges))
+    if not found:
         raise Nothing(
             "There are no comparisons to label yet: people decide what judges have been asked.",
             command="rlhf-eval judge --judge-model SPEC",
         )
-    return [
-        Source(
-            run=row["run"], verb=verbs.get(row["run"], ""), comparisons=row["comparisons"], judges=tuple(row["judges"]),
-            models=tuple(sorted({*row["first"], *row["second"]})),
-        )
-        for row in rows
-    ]  # fmt: skip
+    return found
+
+
+def _undecided(store: Store, run: str) -> int:
+    """How many judgments of a run are about pairs that no person in it has decided."""
+    query = """
+        with met as (select judge, list_sort(completion_ids) as pair from judgments
+                     where run_id = ? and len(completion_ids) = 2)
+        select count(*) as n from met anti join (select pair from met where starts_with(judge, 'human/')) using (pair)"""
+    return int(store.sql(query, [run]).column("n")[0].as_py())
 
 
 def judged(store: Store, run: str) -> list[Judgment]:
-    """The comparisons of a run, of at most ``MOST`` of its prompts."""
-    where = (
-        "run_id = ? and len(completion_ids) = 2 and prompt_id in (select prompt_id from (select distinct prompt_id "
-        "from judgments where run_id = ?) order by hash(prompt_id), prompt_id limit ?)"
-    )
-    return pick(store, Judgment, where, [run, run, MOST])
+    """The comparisons of a run, of as many of its prompts as a page can hold, picked by a hash."""
+    ids, _ = prompts_of(store, "run_id = ? and len(completion_ids) = 2", [run], most=MOST)
+    where = "run_id = ? and len(completion_ids) = 2 and prompt_id in (select unnest(?::varchar[]))"
+    return pick(store, Judgment, where, [run, ids])
 
 
 def questions(store: Store, run: str, person: str, *, seed: int = 0, most: int = QUEUE) -> list[Question]:

@@ -124,12 +124,12 @@ def trail(store: Store, ref: str) -> Trail:
 def behind_row(store: Store, judge: str, model: str, baseline: str = "") -> Behind:
     """Where the verdicts, answers and checkpoint of a leaderboard row lie; raises UserError where there are none."""
     query = """
-        with text as (select id, any_value(model) as model from completions group by id)
-        select j.run_id as run, count(distinct j.id) as n,
-               list(distinct case when a.model = $2 then a.id else b.id end) as answers
-        from judgments j join text a on a.id = j.completion_ids[1] join text b on b.id = j.completion_ids[2]
-        where len(j.completion_ids) = 2 and j.judge = $1
-              and ((a.model = $2 and ($3 = '' or b.model = $3)) or (b.model = $2 and ($3 = '' or a.model = $3)))
+        with mine as (select distinct id from completions where model = $2),
+        theirs as (select distinct id from completions where $3 = '' or model = $3),
+        met as (select run_id, completion_ids[1] as a, completion_ids[2] as b from judgments
+                where judge = $1 and len(completion_ids) = 2)
+        select run_id as run, count(*) as n, list(distinct case when a in (from mine) then a else b end) as answers
+        from met where (a in (from mine) and b in (from theirs)) or (b in (from mine) and a in (from theirs))
         group by 1 order by 1 desc"""
     rows = store.sql(query, [judge, model, baseline]).to_pylist()
     if not rows:

@@ -143,7 +143,7 @@ def labelers(store: Store, run: str) -> tuple[list[str], list[str]]:
 
 def browse(store: Store, run: str, wanted: Filter | None = None, *, page: int = 0, size: int = PAGE) -> Page:
     """One page of a set's pairs, the least sure first."""
-    where, params = _where(run, wanted or Filter())
+    where, params = _where(store, run, wanted or Filter())
     total = store.sql(f"select count(*) as n from pairs where {where}", params).column("n")[0].as_py()
     ids = store.sql(
         f"select id from pairs where {where} order by probability, id limit ? offset ?", [*params, size, page * size]
@@ -218,7 +218,7 @@ def _gaps(store: Store, run: str) -> Floats:
     return gaps
 
 
-def _where(run: str, wanted: Filter) -> tuple[str, list[object]]:
+def _where(store: Store, run: str, wanted: Filter) -> tuple[str, list[object]]:
     parts, params = ["run_id = ?"], [run]
     conditions: list[tuple[object, str]] = [
         (wanted.labeler, "labeler = ?"),
@@ -241,16 +241,20 @@ def _where(run: str, wanted: Filter) -> tuple[str, list[object]]:
     if wanted.longer in ("chosen", "rejected"):
         parts.append(f"{_GAP} {'>' if wanted.longer == 'chosen' else '<'} 0")
     if wanted.flipped:
-        parts.append(f"id in ({_FLIPPED})")
+        parts.append(f"id in ({_FLIPPED.format(judgments=_once(store))})")
         every.append(run)
     return " and ".join(parts), every
 
 
-_FLIPPED = f"""
+def _once(store: Store) -> str:
+    return once(store, "judgments", where="len(completion_ids) = 2 and error is null")
+
+
+_FLIPPED = """
     with made as (select id as pair, chosen_id, unnest(judgment_ids) as judgment from pairs where run_id = ?),
     said as (select m.pair, j.judge, j."order"[list_position(j.completion_ids, m.chosen_id)] as place,
                     j.scores[list_position(j.completion_ids, m.chosen_id)] as share
-             from made m join {once("judgments", where="len(completion_ids) = 2 and error is null")} j on j.id = m.judgment)
+             from made m join {judgments} j on j.id = m.judgment)
     select a.pair from said a join said b on a.pair = b.pair and a.judge = b.judge and a.place < b.place
     where (a.share - .5) * (b.share - .5) < 0"""
 

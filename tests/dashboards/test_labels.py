@@ -37,7 +37,7 @@ def label(world: Any, count: int, person: str = "ada") -> list[labels.Question]:
 
 def test_the_runs_with_comparisons_are_offered(world: Any, planted: ModuleType, full: Any) -> None:
     (source,) = labels.sources(world.store)
-    assert source.run == world.runs["judge"] and source.judges == (planted.JUDGE,) and source.models == ("new", "old")
+    assert (source.run, source.judges, source.comparisons) == (world.runs["judge"], (planted.JUDGE,), 80)
     assert full.runs["audit"] not in [s.run for s in labels.sources(full.store)]
 
 
