@@ -19,7 +19,7 @@ Advantage = Literal["gae", "baseline", "leave_one_out", "group", "group_mean"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Settings of the loop; what is None is as the algorithm has it."""
+    """Settings of the loop; what is left open is as the algorithm has it, and is filled in."""
 
     algorithm: Algorithm = "ppo"
     """ppo, reinforce, rloo, grpo, dr_grpo, dapo, gspo or cispo: the four choices below, made as published."""
@@ -140,6 +140,8 @@ class Config:
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; a policy that draws nothing at random learns nothing")
         choices = choices_of(self)
+        for each in fields(choices):  # what the settings leave open is settled, so that a run's config says what was done
+            object.__setattr__(self, each.name, getattr(choices, each.name))
         if choices.advantage in ("leave_one_out", "group", "group_mean") and self.samples < 2:
             raise ValueError(f"{self.algorithm} compares the completions of a prompt: samples must be at least 2")
         if choices.kl_in == "loss" and choices.kl == "k1" and choices.kl_coef:

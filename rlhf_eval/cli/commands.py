@@ -29,6 +29,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "judge": ("completions", "judge", "judge_model", "orders", "matches", "repeats"),
     "pairs": ("judgments", "rule", "by", "labels", "aggregate", "calibrate", "against", "out", "format"),
     "train": ("trainer", "model", "data", "heldout", "out"),
+    "online": ("method", "model", "prompts", "rounds"),
     "evaluate": ("benchmark", "prompts", "model", "baseline", "check", "judgments", "labels", "human", "stop_when"),
     "audit": (
         "judge", "judge_model", "completions", "reference", "own", "buy", "sample", "repeats", "attacks", "heavy",
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
         "verify": sets.verify,
         "route": sets.route,
         "train": _train,
+        "online": _online,
         "evaluate": _evaluate,
         "leaderboard": _leaderboard,
         "dashboard": pages.dashboard,
@@ -140,6 +142,16 @@ def _train(options: argparse.Namespace) -> int:
 
     async def work(session: Session) -> None:
         show_train.trained(await train(session, _table(options)), session, as_json=options.json)
+
+    return _with_session(options, work)
+
+
+def _online(options: argparse.Namespace) -> int:
+    from rlhf_eval.verbs.online import online
+
+    async def work(session: Session) -> None:
+        async for step in online(session, _table(options)):
+            show_step.step(step, session, as_json=options.json)
 
     return _with_session(options, work)
 
@@ -328,6 +340,9 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
     if verb == "train" and options.reward_judge:
         judge = {"judge": options.reward_judge, "judge_model": options.reward_model or ""}
         table["reward"] = {**table.get("reward", {}), **judge}
+    if verb == "online":
+        table["judge"] = {**table.get("judge", {}), **_given(options, ("judge", "judge_model", "orders"))}
+        table["generate"] = {"n": 4, **table.get("generate", {}), **_given(options, ("n",))}
     if verb == "evaluate":
         for name in ("judge", "generate"):
             if not isinstance(table.get(name, {}), dict):

@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         _pairs,
         _sets,
         _train,
+        _online,
         _evaluate,
         _audit,
         _leaderboard,
@@ -173,6 +174,16 @@ def _train(add: Add) -> None:
     command.add_argument("--reward-judge", metavar="PLUGIN", help="the judge that rewards, for online trainers")
     command.add_argument("--reward-model", metavar="SPEC", help="the model behind that judge")
     command.add_argument("--out", metavar="DIR", help="also copy the checkpoint there")
+
+
+def _online(add: Add) -> None:
+    command = add("online", "generate, judge, select and train in rounds, each from the last round's checkpoint")
+    command.add_argument("method", choices=("dpo", "rejection_sampling"), help="what a round learns from, and how")
+    command.add_argument("--model", metavar="SPEC", help="the checkpoint of the first round")
+    command.add_argument("--prompts", metavar="RUN|FILE", help="a run that holds prompts, or a file (default: latest)")
+    command.add_argument("--rounds", type=int, help="how often to go round (default: 3)")
+    command.add_argument("-n", type=int, help="answers a prompt and round (default: 4)")
+    _judge_flags(command)
 
 
 def _evaluate(add: Add) -> None:

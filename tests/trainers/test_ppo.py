@@ -177,7 +177,7 @@ def test_settings_that_cannot_be_are_refused(settings, words):
 
 
 def test_an_algorithm_is_its_choices_and_each_can_be_set_alone():
-    assert choices_of(Config(algorithm="dapo")).clip_high == 0.28
+    assert Config(algorithm="dapo").clip_high == choices_of(Config(algorithm="dapo")).clip_high == 0.28
     changed = choices_of(Config(algorithm="dapo", clip_high=0.4, aggregate="sequence"))
     assert (changed.clip_high, changed.aggregate, changed.clip_low, changed.resample) == (0.4, "sequence", 0.2, 3)
 
