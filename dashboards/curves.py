@@ -120,7 +120,7 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, x: str, y: str = "pai
 
 def scalar(frame: pd.DataFrame, *, title: str, groups: Sequence[str]) -> alt.Chart:
     """One scalar over steps; columns ``step``, ``value``, ``group`` (training and split)."""
-    legend = alt.Legend(title=None, orient="top", labelLimit=260) if len(groups) > 1 else None
+    legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2) if len(groups) > 1 else None
     single = bool((frame.groupby("group").size() == 1).any())
     return (
         alt.Chart(frame)
@@ -139,7 +139,7 @@ def scalar(frame: pd.DataFrame, *, title: str, groups: Sequence[str]) -> alt.Cha
                 alt.Tooltip("value:Q", title=title, format=".4g"),
             ],
         )
-        .properties(height=SMALL + LEGEND * (legend is not None), title=alt.TitleParams(title, anchor="start", fontSize=13))
+        .properties(height=SMALL + LEGEND * (len(groups) // 2), title=alt.TitleParams(title, anchor="start", fontSize=13))
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from rlhf_eval.records import Completion, Estimate, Prompt, Run
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.best_of_n import OverOptimization, best_of_n_kl, fit_overoptimization
 from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
-from rlhf_eval.stats.intervals import mean_interval
+from rlhf_eval.stats.intervals import mean_interval, paired
 from rlhf_eval.store.runs import Store
 
 MARKS = 400
@@ -121,10 +121,17 @@ class Stop:
     d_high: float
     """95 % over prompts; infinite where some draws never bend."""
     step: int
-    """The evaluated step next to the peak: of those measured, the one to keep."""
+    """The evaluated step to keep: next to the peak, or, where gold has no peak inside, the best of those measured."""
     bends: bool
     """Whether the bend is shown: its interval lies above 0, and the peak inside what was measured."""
+    gained: Estimate
+    """Gold of the last evaluated step minus that of the first, paired by prompt."""
     draws: int
+
+    @property
+    def falls(self) -> bool:
+        """Whether gold is surely lower in the end than before the training, without a peak on the way."""
+        return not self.bends and self.gained.high < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,11 +432,13 @@ def _fitted(usable: Sequence[Step], table: Floats, draws: int, seed: int) -> Sto
     b_low, b_high = expanded_percentiles(np.array([one.b for one in drawn]), len(table), 0.95)
     peaks = np.minimum([one.peak_d for one in drawn], 1e6)
     d_low, d_high = expanded_percentiles(peaks, len(table), 0.95)
-    nearest = usable[int(np.argmin(np.abs(d - min(whole.peak_d, d.max()))))]
+    bends = bool(b_low > 0 and whole.peak_d < d.max())
+    best = int(np.argmin(np.abs(d - whole.peak_d))) if bends else int(np.argmax(table.mean(axis=0)))
+    gained = paired(table[:, -1], table[:, 0])
     return Stop(
         fit=whole, b_low=min(b_low, whole.b), b_high=max(b_high, whole.b), d_low=min(d_low, whole.peak_d),
-        d_high=max(d_high, whole.peak_d) if d_high < 1e6 else math.inf, step=nearest.step,
-        bends=bool(b_low > 0 and whole.peak_d < d.max()), draws=draws,
+        d_high=max(d_high, whole.peak_d) if d_high < 1e6 else math.inf, step=usable[best].step,
+        bends=bends, draws=draws, gained=estimate_of("gold gained", gained, {}),
     )  # fmt: skip
 
 

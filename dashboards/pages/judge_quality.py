@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboards import curves, show, words
 from dashboards.data import judges
+from dashboards.data.examples import OUTCOMES
 from dashboards.data.judges import Answer, Bin, Quality, Row
 from rlhf_eval.audit import card as cards
 from rlhf_eval.audit.card import Finding
@@ -41,6 +42,8 @@ def page() -> None:
     found = show.ask(judges.quality, judge)
     _headline(found)
     _tiles(found)
+    if found.find("flip_rate") is not None:
+        show.link("examples", "Read the verdicts that flip with the order", judge=judge, outcome=OUTCOMES["flipped"])
     _charts(found)
     _findings(found)
     _missing(found)

@@ -122,7 +122,7 @@ def _over(over: Over) -> None:
         st.caption(f"No peak is fitted: {words.escaped(over.why_not)}.")
     said = _said(over.stop) if over.stop is not None else ""
     if over.stop is not None:
-        (st.error if over.stop.bends else st.info)(words.escaped(said))
+        (st.error if over.stop.bends or over.stop.falls else st.info)(words.escaped(said))
     left, right = st.columns(2)
     with left:
         _against(over, _points(over.steps, "reward", "proxy reward, optimised"), said, key="proxy", fitted=False)
@@ -153,7 +153,8 @@ def _against(over: Over, rows: Sequence[dict[str, object]], said: str, *, key: s
             start = next(s.gold.value for s in over.steps if s.gold is not None)
             d, gain = training.curve(over.stop.fit, training.NEAREST, float(frame["x"].max()))
             fit = pd.DataFrame({"x": d, "y": gain + start})
-        stop = over.stop.fit.peak_d if over.stop.bends else None
+        kept = next(s.kl or 0.0 for s in over.steps if s.step == over.stop.step)
+        stop = over.stop.fit.peak_d if over.stop.bends else math.sqrt(kept) if over.stop.falls else None
         drawing = curves.with_fit(drawing, fit, stop=stop, label=f"stop here: step {over.stop.step:,}")
     alt = f"{y} over the square root of KL at {len(over.steps)} steps. {said}"
     show.chart(drawing, alt=alt, twin=frame.drop(columns="note"), key=f"over_{key}")
@@ -167,7 +168,13 @@ def _said(stop: Stop) -> str:
             f"Gold bends down: its fitted peak is at sqrt(KL) = {stop.fit.peak_d:.2f} (95 % {stop.d_low:.2f} to {far}). "
             f"Keep the checkpoint of step {stop.step:,}; {b}."
         )
-    return f"No over-optimisation is shown within what was measured ({b})."
+    gained = words.number(stop.gained)
+    if stop.falls:
+        return (
+            f"Gold only falls: by the last step it has gained {gained} over the start, paired over {stop.gained.n:,} "
+            f"prompts. What is optimised is not what is wanted; of the steps measured keep step {stop.step:,}."
+        )
+    return f"No over-optimisation is shown within what was measured: {b}; gold gained {gained} from first to last step."
 
 
 def _points(steps: Sequence[Step], which: str, name: str) -> list[dict[str, object]]:

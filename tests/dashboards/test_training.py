@@ -51,6 +51,13 @@ def test_a_bend_is_only_claimed_where_there_is_one(planted: ModuleType, tmp_path
     assert over.stop is not None and over.stop.bends is bends
 
 
+def test_gold_that_only_falls_is_no_good_news(planted: ModuleType, tmp_path: Path) -> None:
+    world = planted.comparisons(tmp_path / "store", prompts=20)
+    stop = training.overoptimization(world.store, planted.trained(world, a=-0.1, b=0.0), draws=100).stop
+    assert stop is not None and stop.falls and not stop.bends and stop.step == 0
+    assert stop.gained.low <= -0.6 <= stop.gained.high < 0 and stop.gained.n == 20
+
+
 def test_without_gold_or_enough_steps_it_says_why(planted: ModuleType, tmp_path: Path) -> None:
     world = planted.comparisons(tmp_path / "store", prompts=6)
     cases = (
