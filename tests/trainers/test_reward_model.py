@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from rlhf_eval.config import as_settings  # noqa: E402
 from rlhf_eval.errors import UserError  # noqa: E402
 from rlhf_eval.models import open_model  # noqa: E402
-from rlhf_eval.records import Completion, Message, PreferencePair, Prompt  # noqa: E402
+from rlhf_eval.records import Completion, Message, PreferencePair, Prompt, to_json  # noqa: E402
 from rlhf_eval.sandbox import checkpoint  # noqa: E402
 from rlhf_eval.stages.pairs import Labelled  # noqa: E402
 from rlhf_eval.stages.training import Data, Job, Metrics, Stepwise  # noqa: E402
@@ -206,11 +209,45 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_bytes(b"".join(to_json(p) + b"\n" for p in PAIRS))
+    config = Config(batch_size=2, learning_rate=1e-3, epochs=2, log_every=1, eval_share=0.0, heads=2)
+    one: list[float] = []
+    trained(tmp_path / "one", config, log=lambda row: one.append(row["loss"]))
+    table = {
+        **as_settings(config),
+        "model": POLICY,
+        "data": str(tmp_path / "pairs.jsonl"),
+        "out": str(tmp_path / "two"),
+    }
+    (tmp_path / "rm.yaml").write_text(json.dumps(table))
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "trainers.reward_model"]
+    done = subprocess.run([*command, "--config", str(tmp_path / "rm.yaml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in rows] == pytest.approx(one, abs=1e-4)
+    assert len(one) == 6
+    there, here = (rewards(tmp_path / name / "checkpoint", TALKS) for name in ("one", "two"))
+    assert here == pytest.approx(there, abs=1e-3)
+
+
 # Beside TRL -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("settings", [{}, {"margin": 1.0, "center": 0.05}], ids=["plain", "margin and centre"])
-def test_loss_and_gradient_are_those_of_trl(tmp_path: Path, tokens, settings: dict[str, float]) -> None:
+def test_loss_and_gradient_are_those_of_trl(tmp_path: Path, tokens, monkeypatch, settings: dict[str, float]) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "1")  # TRL calls home whenever a trainer is made
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     ours = load_scorer(POLICY, heads=1, seed=0).double().eval()
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(POLICY, num_labels=1, dtype=torch.float64)
