@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import first_line, need, quiet
+from rlhf_eval.models.checkpoints import first_line, need, open_checkpoint, quiet
 from rlhf_eval.records import Demonstration, Message, PreferencePair
 from rlhf_eval.stages.pairs import Labelled
 
@@ -118,11 +117,10 @@ class Tokenized:
     def load(cls, path: str) -> Tokenized:
         """The tokenizer of a checkpoint; raises UserError where it is missing or unfit for training."""
         transformers = need("transformers", f"train {path}")
-        if not Path(path).is_dir() and path.startswith((".", "/", "~")):
-            raise UserError(f"{path}: no such folder; name the folder of a checkpoint")
+        found = open_checkpoint(path, scheme="hf")
         try:
             with quiet():
-                tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+                tokenizer = transformers.AutoTokenizer.from_pretrained(found.path, **found.origin)
         except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: its tokenizer cannot be loaded: {first_line(error)}") from error
         return cls(tokenizer, path)

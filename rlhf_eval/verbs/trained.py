@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.models import SANDBOX_OPTIONS, parse
+from rlhf_eval.models.checkpoints import open_checkpoint
 from rlhf_eval.records import Run
 from rlhf_eval.sandbox import checkpoint
 from rlhf_eval.store.runs import Store
@@ -46,6 +47,7 @@ def base_of(store: Store, spec: str) -> Base:
     if named.scheme == "sandbox":
         return Base(f"sandbox:{named.rest}", checkpoint(named.rest), "sandbox")
     if named.scheme in ("hf", "vllm"):
+        open_checkpoint(named.rest, scheme="hf")
         return Base(f"hf:{Path(named.rest).name}", Path(named.rest), "hf")
     raise UserError(f"'{spec}' has no weights that could be trained; use sandbox:policy, hf:PATH, or run:REF")
 
