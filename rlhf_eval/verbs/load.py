@@ -87,7 +87,7 @@ def _read(session: Session, settings: Settings) -> Loaded:
     if not settings.path:
         raise UserError(f"load {settings.source} needs a path: rlhf-eval load {settings.source} PATH")
     loaded: Loaded = reader.read(Path(settings.path))
-    if limit is None:
+    if limit is None or not loaded.prompts:  # labels of prompts that are stored already stay whole
         return loaded
     kept = {prompt.id for prompt in loaded.prompts[:limit]}
     return Loaded(

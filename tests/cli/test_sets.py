@@ -102,7 +102,7 @@ def test_route_asks_people_and_their_labels_come_back_with_provenance(judged: An
     rows(judged.home / "todo.jsonl", [{**row, "choice": "a", "labeler": "ada"} for row in asked])
     judged.done(*command[1:])
     assert judged("route", "--out", "todo.jsonl").code == 2  # never over somebody's answers
-    judged.done("load", "human", "todo.jsonl")
+    judged.done("load", "human", "todo.jsonl", "--limit", "5")
     labels = judged.read(Judgment, "latest")
     assert {j.judge for j in labels} == {"human/ada"}
     assert len(items_of(labels)) == 12

@@ -6,11 +6,14 @@ At least 95 % of what each generator yields must be well formed, and what is not
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -33,9 +36,11 @@ from judges.ifeval import verify
 from rlhf_eval import registry
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Reply
-from rlhf_eval.records import Completion, Message, Prompt, fingerprint
+from rlhf_eval.records import Completion, Message, Prompt, Sampling, fingerprint
 from rlhf_eval.stages.matrix import tabulate
 from rlhf_eval.stages.pairs import run_rule
+from rlhf_eval.verbs.flow import FlowResult, generate
+from rlhf_eval.verbs.session import Options, Session
 
 NOUNS = [
     "kettle",
@@ -189,6 +194,73 @@ def test_at_least_95_percent_is_well_formed_and_failures_are_named(name: str) ->
         kinds = str(failure.error).split(": ")
         assert any(kind in KNOWN for kind in kinds[:2]) or "no room" in str(failure.error), failure.error
     assert len({r.id for r in found}) == len(found)
+
+
+class Served(BaseHTTPRequestHandler):
+    """Speaks OpenAI's protocol for the scripted model, chat and completions alike."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        turns = body.get("messages") or [{"role": "user", "content": body["prompt"]}]
+        scripted = Scripted(body["model"], quality=1 if body["model"] == "small" else 3)
+        request = ChatRequest(
+            messages=tuple(Message(t["role"], t["content"]) for t in turns),
+            sampling=Sampling(temperature=body.get("temperature", 1.0), seed=body.get("seed")),
+        )
+        choices = []
+        for k in range(body.get("n") or 1):
+            said = scripted._choice(request, k)
+            shape = (
+                {"message": {"role": "assistant", "content": said.text}} if "messages" in body else {"text": said.text}
+            )
+            choices.append({"index": k, "finish_reason": said.finish_reason or "stop", **shape})
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        payload = json.dumps(
+            {"id": "x", "object": "x", "created": 0, "model": body["model"], "choices": choices, "usage": usage}
+        )
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    """The address of the scripted model."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Served)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if "," not in name])
+def test_behind_a_server_too_and_every_prompt_is_accounted_for(name: str, served: str, tmp_path: Path) -> None:
+    """The verb, the door, HTTP and the scripted model: as `rlhf-eval generate --generator NAME` runs."""
+    plugin, settings = WRITERS[name]
+    asked = [{"prompt": prompt.text, "category": "everyday"} for prompt in prompts(30)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    specs = [f"{m}=openai:{m}@{served}" for m in (("big", "small") if name in ("pool", "delta") else ("big",))]
+    table = {"generator": name, "prompts": str(tmp_path / "q.jsonl"), "model": specs, **settings}
+
+    async def line() -> tuple[FlowResult, list[Prompt | Completion]]:
+        session = Session(Options(store=tmp_path / "store", quiet=True))
+        try:
+            made = await generate(session, table)
+            return made, [*session.read(Completion, made.run), *session.read(Prompt, made.run)]
+        finally:
+            await session.close()
+
+    made, found = asyncio.run(line())
+    failures = [r for r in found if isinstance(r, Completion) and r.error is not None]
+    assert sum(made.tally.status.values()) == made.tally.total == 30
+    assert len(found) >= 30
+    assert len(failures) <= 0.05 * len(found), Counter(str(f.error) for f in failures)
+    assert plugin.__name__ == f"generators.{name}"
 
 
 @pytest.mark.parametrize("name", WRITERS)
