@@ -60,8 +60,10 @@ def _details(result: Any, session: Session) -> None:
     """What a verb's result holds beside its account: numbers, reasons, warnings, files."""
     if isinstance(result, EvaluateResult):
         print(estimates(result.estimates))
-        for judge in dict.fromkeys(str(e.settings["judge"]) for e in result.estimates if e.name in RATES):
-            print(f"  {stamp(session, judge)}")
+        judges = dict.fromkeys(str(e.settings["judge"]) for e in result.estimates if "judge" in e.settings)
+        rated = {str(e.settings["judge"]) for e in result.estimates if e.name in RATES}
+        for judge in judges:
+            print(f"  {stamp(session, judge)}" if judge in rated else f"  judge: {judge}")
     if isinstance(result, LoadResult):
         for warning in result.warnings:
             print(f"  warning: {warning}", file=sys.stderr)
@@ -180,13 +182,15 @@ def checks(found: Sequence[Check], *, as_json: bool) -> None:
 
 
 def estimates(found: Sequence[Estimate]) -> str:
-    """Estimates as a table: value, interval, n, failures."""
+    """Estimates as a table: value, interval, n, failures; whose they are where several models or judges have one."""
+    plain = [e for e in found if not e.name.startswith(f"{e.settings.get('judge')}:")]  # the others name theirs
+    whose = [name for name in ("model", "judge") if len({e.settings[name] for e in plain if name in e.settings}) > 1]
     rows = [
         [
-            f"  {_label(e)}",
+            f"  {_label(e)}{_owner(e, whose)}",
             _percent(e) if e.name in RATES else f"{e.value:+.3f}  [{e.low:+.3f}, {e.high:+.3f}]",
             f"n={e.n}",
-            f"{e.failed} failed, {e.settings.get('unreadable', 0)} unreadable" if e.name in RATES else "",
+            _lost(e),
             "few prompts" if e.n < FEW else "",
         ]
         for e in found
@@ -309,6 +313,17 @@ def _label(e: Estimate) -> str:
         "first_slot_share": "share of the answer shown first",
     }
     return names.get(e.name, e.name)
+
+
+def _owner(e: Estimate, whose: Sequence[str]) -> str:
+    """The model and judge that an estimate is of, unless its name says so."""
+    names = [str(e.settings[name]) for name in whose if name in e.settings]
+    return "".join(f", {name}" for name in names if name not in _label(e))
+
+
+def _lost(e: Estimate) -> str:
+    unreadable = e.settings.get("unreadable", 0)
+    return f"{e.failed} failed, {unreadable} unreadable" if e.name in RATES or e.failed or unreadable else ""
 
 
 def _percent(e: Estimate) -> str:

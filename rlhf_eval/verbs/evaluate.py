@@ -399,30 +399,34 @@ def _token_account(evidence: Evidence) -> list[Estimate]:
     """Mean tokens of each model's answers, and how many were cut at the budget: unequal budgets are a common unfairness.
 
     A request books the tokens of all its samples at once, and a reply from the cache books none; so tokens a character
-    are taken where they were counted, and all answers by their characters. Where none was, characters are shown.
+    are taken where they were counted, and all answers by their characters. Where a model has none, characters are shown.
     """
     answers: dict[str, list[Completion]] = defaultdict(list)
     for completion in evidence.completions.values():
         if completion.error is None:
             answers[completion.model].append(completion)
-    return [_mean_length(model, own) for model, own in sorted(answers.items())]
+    densities = {model: _density(own) for model, own in answers.items()}
+    known = all(densities.values())
+    return [_mean_length(model, own, densities[model] if known else None) for model, own in sorted(answers.items())]
 
 
-def _mean_length(model: str, answers: Sequence[Completion]) -> Estimate:
+def _density(answers: Sequence[Completion]) -> float | None:
+    """Tokens a character, over the prompts of which tokens were booked; None where none were."""
     booked: Counter[str] = Counter()
     for completion in answers:
         booked[completion.prompt_id] += answer_tokens(completion)
-    tokens = sum(booked.values())
     counted = sum(len(completion.text) for completion in answers if booked[completion.prompt_id])
-    known = tokens > 0 and counted > 0
-    scale = tokens / counted if known else 1.0
-    lengths = [scale * len(completion.text) for completion in answers]
+    return sum(booked.values()) / counted if counted else None
+
+
+def _mean_length(model: str, answers: Sequence[Completion], density: float | None) -> Estimate:
+    lengths = [(density or 1.0) * len(completion.text) for completion in answers]
     about = {
         "model": model, "answers": len(answers), "cut_at_the_budget": sum(c.finish_reason == "length" for c in answers),
         "characters": sum(len(completion.text) for completion in answers) / len(answers),
     }  # fmt: skip
     prompts = np.array([completion.prompt_id for completion in answers])
-    name = "answer_tokens" if known else "answer_characters"
+    name = "answer_tokens" if density else "answer_characters"
     return estimate(f"{name}: {model}", mean_interval(lengths, prompts), settings=about)
 
 
