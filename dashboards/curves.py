@@ -40,13 +40,14 @@ def means(
     across: str = ".2f",
     level: float | None = None,
     diagonal: bool = False,
+    log: bool = False,
     groups: Sequence[str] = (),
     height: int = HEIGHT,
 ) -> alt.LayerChart:
     """Points with intervals at numbers; columns ``x``, ``value``, ``low``, ``high``, ``n``, ``group``, ``note``.
 
-    ``level`` draws a line of no effect, ``diagonal`` the line where what is said is what is. Points of a group of more than
-    one are joined.
+    ``level`` draws a line of no effect, ``diagonal`` the line where what is said is what is; ``log`` is for numbers over
+    zero that differ by factors. Points of a group of more than one are joined.
     """
     named = list(groups) or sorted(frame["group"].unique().tolist())
     legend = alt.Legend(title=None, orient="top", labelLimit=420, symbolSize=90, columns=1) if len(named) > 1 else None
@@ -56,7 +57,8 @@ def means(
         scale=alt.Scale(domain=named, range=[MARKS[i % len(MARKS)] for i in range(len(named))]),
         legend=legend,
     )
-    place = alt.X("x:Q", title=x, axis=alt.Axis(format=across, tickCount=6), scale=alt.Scale(zero=False, nice=True))
+    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False, nice=True)
+    place = alt.X("x:Q", title=x, axis=alt.Axis(format=across, tickCount=6), scale=scale)
     base = alt.Chart(frame).encode(x=place)
     tips = [
         alt.Tooltip("x:Q", title=x, format=across),

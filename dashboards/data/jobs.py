@@ -112,10 +112,11 @@ def spent(store: Store) -> list[Spent]:
     query = """
         with loaded as (select id from runs where verb = 'load'),
         questions as (
-            select model as name, run_id, count(*) as records, count(error) as failed,
-                   sum(usage.prompt_tokens) as prompt_tokens, sum(usage.completion_tokens) as completion_tokens,
+            select regexp_replace(model, '@[0-9]+$', ' while it trained') as name, run_id,
+                   count(*) as records, count(error) as failed, sum(usage.prompt_tokens) as prompt_tokens,
+                   sum(usage.completion_tokens) as completion_tokens,
                    sum(usage.cost) as dollars, sum(usage.seconds) as seconds
-            from completions where not starts_with(model, 'audit/') group by model, run_id, prompt_id),
+            from completions where not starts_with(model, 'audit/') group by 1, run_id, prompt_id),
         answers as (
             select name, 'answers' as what, sum(records) as records, sum(failed) as failed,
                    sum(records) filter (prompt_tokens + completion_tokens = 0 and run_id not in (from loaded)) as free,

@@ -21,7 +21,7 @@ from dashboards.data.state import Nothing
 from rlhf_eval.audit.evidence import Evidence as Known
 from rlhf_eval.audit.measures import credit, decided, winners_share
 from rlhf_eval.audit.probes import words
-from rlhf_eval.benchmarks.best_of_n import samples
+from rlhf_eval.benchmarks.best_of_n import Scored, samples
 from rlhf_eval.benchmarks.evidence import Evidence
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate, Judgment
@@ -213,11 +213,17 @@ def _curves(store: Store, judge: str, most: int, missing: dict[str, str]) -> tup
     # An altered copy of an audit is no sample of a model.
     mine = {i for i, c in completions.items() if not c.model.startswith("audit/")}
     told = [j for j in told if j.completion_ids[0] in mine and j.prompt_id in prompts]
-    try:
-        scored = samples(Evidence.of(prompts.values(), completions.values(), told, gold=""), judge)
-    except UserError as error:
-        missing["best of n"] = str(error)
-        return ()
+    graded = {j.completion_ids[0] for j in told if j.judge == judge}
+    others = dict.fromkeys(j.judge for j in told if j.judge != judge and j.completion_ids[0] in graded)
+    scored: list[Scored] = []
+    for scorers in ([], *([other] for other in others)):
+        own = [j for j in told if j.judge in (judge, *scorers)]
+        try:
+            found = samples(Evidence.of(prompts.values(), completions.values(), own, gold=""), judge)
+        except UserError as error:
+            missing["best of n"] = str(error)
+            continue
+        scored += [group for group in found if (group.gold == judge) != bool(scorers)]
     curves = []
     for group in scored:
         count = group.proxy_scores.shape[1]
@@ -238,6 +244,8 @@ def _curves(store: Store, judge: str, most: int, missing: dict[str, str]) -> tup
                 left_out=group.left_out,
             )
         )  # fmt: skip
-    if not curves:
+    if curves:
+        missing.pop("best of n", None)
+    else:
         missing["best of n"] = "no model has two or more graded answers a prompt; rlhf-eval generate -n 16 makes them"
     return tuple(curves)

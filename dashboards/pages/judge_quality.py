@@ -42,7 +42,7 @@ def page() -> None:
     found = show.ask(judges.quality, judge)
     _headline(found)
     _tiles(found)
-    if found.find("flip_rate") is not None:
+    if _flips(found):
         show.link("examples", "Read the verdicts that flip with the order", judge=judge, outcome=OUTCOMES["flipped"])
     _charts(found)
     _findings(found)
@@ -128,19 +128,19 @@ def _charts(found: Quality) -> None:
         st.subheader("Does the longer answer win?", anchor=False)
         _bins(
             found.lengths, x="words of the longer over words of the shorter", y="share won by the longer", level=0.5,
-            key="lengths", empty="No two of the judged answers differ in length.", form=".1f",
+            key="lengths", log=True, empty="No two of the judged answers differ in length.", form=".1f",
         )  # fmt: skip
 
 
 def _bins(
     bins: Sequence[Bin], *, x: str, y: str, key: str, empty: str, form: str, level: float | None = None,
-    diagonal: bool = False,
+    diagonal: bool = False, log: bool = False,
 ) -> None:  # fmt: skip
     if not bins:
         st.caption(empty)
         return
     frame = curves.frame_of(bins)
-    drawing = curves.means(frame, x=x, y=y, across=form, level=level, diagonal=diagonal)
+    drawing = curves.means(frame, x=x, y=y, across=form, level=level, diagonal=diagonal, log=log)
     first, last = bins[0], bins[-1]
     alt = f"{y} by {x}: {first.found.value:.0%} at {first.at:.2f}, {last.found.value:.0%} at {last.at:.2f}."
     show.chart(drawing, alt=alt, twin=frame.drop(columns=["group", "note"]), key=key)
