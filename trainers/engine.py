@@ -310,7 +310,7 @@ def arguments(settings: Settings, job: Job, out: Path, rows: int, *, evaluates: 
     micro, accumulate = split_batch(settings, world)
     every = settings.eval_every
     steps = steps_of(settings, rows)
-    return transformers.TrainingArguments(
+    made = transformers.TrainingArguments(
         output_dir=str(out / "steps"),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
@@ -342,6 +342,8 @@ def arguments(settings: Settings, job: Job, out: Path, rows: int, *, evaluates: 
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
+    made._n_gpu = min(made.n_gpu, 1)  # one process a GPU: torch's DataParallel would split a batch by its rows
+    return made
 
 
 def split_batch(settings: Settings, world: int) -> tuple[int, int]:
