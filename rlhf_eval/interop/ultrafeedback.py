@@ -7,16 +7,22 @@ A file, or a folder of them. Grades are of judges ``ultrafeedback/<aspect>``; th
 critique is ``ultrafeedback/overall``. Some of upstream's overall scores of 10 were meant as 1; they are kept as they are.
 
     rlhf-eval load ultrafeedback path/to/ultrafeedback.jsonl
+    rlhf-eval pairs --judgments RUN --format ultrafeedback --out graded.jsonl
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.files import Row, peek, suffix_of
 from rlhf_eval.interop.loaded import Intake, Loaded
-from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.interop.training_rows import single_turn, write_rows
+from rlhf_eval.records import Completion, Judgment, Prompt
 
 SOURCE = "ultrafeedback"
 _SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -41,6 +47,68 @@ def read(path: Path, *, strict: bool = False) -> Loaded:
             with intake.tolerate():
                 _instruction(intake, row, intake.name(file))
     return intake.loaded()
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """Prompts with all their answers and grades: what the rows are made of."""
+
+    prompts: Sequence[Prompt]
+    completions: Sequence[Completion]
+    judgments: Sequence[Judgment]
+
+
+def write(graded: Graded, path: Path) -> int:
+    """Write every prompt that has a graded answer, with all its answers; returns the number of rows.
+
+    The aspects of a judge become annotations, other grades the mean ``overall_score``; comparisons say nothing here. Raises
+    UserError where nothing is graded, or a prompt has several turns.
+    """
+    overall, aspects = _grades(graded.judgments)
+    answers: dict[str, list[Completion]] = defaultdict(list)
+    for completion in graded.completions:
+        answers[completion.prompt_id].append(completion)
+    rows = []
+    for prompt in graded.prompts:
+        if any(c.id in overall for c in answers[prompt.id]):
+            _, instruction = single_turn(prompt.messages, target="UltraFeedback")
+            made = [_answer(c, overall.get(c.id), aspects.get(c.id, {})) for c in answers[prompt.id]]
+            models = [c.model for c in answers[prompt.id]]
+            rows.append({"source": prompt.category, "instruction": instruction, "models": models, "completions": made})
+    if not rows:
+        raise UserError("UltraFeedback's rows hold grades, and no answer here has one; judge with grade or aspects")
+    return write_rows(path, rows)
+
+
+def _grades(judgments: Iterable[Judgment]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Completion to its mean grade, and to its mean rating in every aspect."""
+    given: dict[str, list[float]] = defaultdict(list)
+    rated: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for judgment in judgments:
+        ratings = judgment.metadata.get("aspects", {})
+        if not judgment.scores or (len(judgment.scores) > 1 and not ratings):
+            continue
+        for place, number in enumerate(judgment.order):
+            identity = judgment.completion_ids[number]
+            given[identity].append(judgment.scores[number])
+            for aspect, column in ratings.items():
+                rated[identity][aspect].append(column[place])
+    return (
+        {identity: sum(values) / len(values) for identity, values in given.items()},
+        {i: {aspect: sum(v) / len(v) for aspect, v in columns.items()} for i, columns in rated.items()},
+    )
+
+
+def _answer(completion: Completion, overall: float | None, aspects: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "model": completion.model,
+        "principle": str(completion.metadata.get("principle", "")),
+        "custom_system_prompt": str(completion.metadata.get("system", "")),
+        "response": completion.text,
+        "annotations": {aspect: {"Rating": f"{value:g}", "Rationale": ""} for aspect, value in aspects.items()},
+        "overall_score": overall,
+        "critique": "",
+    }
 
 
 def _files(path: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from rlhf_eval.errors import UserError, nearest
-from rlhf_eval.interop import axolotl, handbook, nemo_rl, openrlhf, trl
+from rlhf_eval.interop import axolotl, handbook, nemo_rl, openrlhf, trl, ultrafeedback
 from rlhf_eval.interop.training_rows import Training, turns, write_rows
 from rlhf_eval.records import Run, fingerprint, to_json
 from rlhf_eval.stages.card import Card, markdown
@@ -24,16 +24,22 @@ Write = Callable[[Sequence[Training], Path], int]
 
 
 def export(
-    records: Sequence[Training] | Sequence[Labelled], out: Path, shape: str, card: Card, manifest: Mapping[str, Any]
+    records: Sequence[Training] | Sequence[Labelled] | ultrafeedback.Graded,
+    out: Path,
+    shape: str,
+    card: Card,
+    manifest: Mapping[str, Any],
 ) -> tuple[Path, ...]:
     """Write a set with its card and manifest; the files written. Raises UserError on an unknown shape."""
-    if shape not in SHAPES:
-        raise UserError(f"there is no format '{shape}' for a set.{nearest(shape, SHAPES)}")
+    if shape not in (*SHAPES, ultrafeedback.SOURCE):
+        raise UserError(f"there is no format '{shape}' for a set.{nearest(shape, (*SHAPES, ultrafeedback.SOURCE))}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out.parent}: {error.strerror}") from error
-    if records and isinstance(records[0], Labelled):
+    if isinstance(records, ultrafeedback.Graded):
+        ultrafeedback.write(records, out)
+    elif records and isinstance(records[0], Labelled):
         _write_labelled(records, out)  # type: ignore[arg-type]
     else:
         SHAPES[shape](records, out)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ import numpy as np
 from rlhf_eval import registry
 from rlhf_eval.audit import card as judged
 from rlhf_eval.config import as_settings, build
+from rlhf_eval.interop import ultrafeedback
 from rlhf_eval.records import Demonstration, Judgment, Outcome, PreferencePair, Run, Usage
 from rlhf_eval.stages import evidence
 from rlhf_eval.stages.card import Card, card_of
@@ -179,6 +180,9 @@ def _out(settings: Settings, run: Run, inputs: Inputs, selection: Selection, car
     if not settings.out:
         return ()
     manifest = manifest_of(run, inputs.source, (p.id for p in inputs.prompts), {j.judge for j in inputs.judgments})
+    if settings.format == ultrafeedback.SOURCE:
+        graded = ultrafeedback.Graded(inputs.book.prompts, inputs.book.completions, inputs.judgments)
+        return export(graded, Path(settings.out), settings.format, card, manifest)
     records = selection.pairs or selection.demonstrations or selection.labelled
     return export(records, Path(settings.out), settings.format, card, manifest)
 

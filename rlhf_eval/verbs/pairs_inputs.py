@@ -61,7 +61,8 @@ class Settings:
     out: str = ""
     """A file (or, for ``hub``, a folder) for the set; its card and manifest lie beside it."""
     format: str = "trl"
-    """Shape of the file: jsonl, trl, trl_text, trl_unpaired, openrlhf, axolotl, axolotl_rm, nemo_rl, handbook, hub."""
+    """Shape of the file: jsonl, trl, trl_text, trl_unpaired, openrlhf, axolotl, axolotl_rm, nemo_rl, handbook,
+    ultrafeedback (all graded answers, whatever the rule), hub."""
 
     def given(self) -> dict[str, Any]:
         """The settings that the set depends on, as the run keeps them; where it is written is none of them."""
