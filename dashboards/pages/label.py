@@ -189,7 +189,7 @@ def _live(source: Source, person: str) -> None:
         "(active inference, 2403.03208); the queue is drawn by sequential Poisson sampling, so stopping anywhere leaves "
         "known chances. The corrected win rate is prediction-powered (2311.01453), weighted by those chances. Every label "
         f"is one line of `{words.escaped(str(path))}`, on the disk before the next question appears.",
-        show.command("evaluate", "winrate", "--judgments", source.run[-8:], "--human", str(path)),
+        show.command("evaluate", "winrate", "--judgments", source.run[-8:], "--human", str(_store().labels_folder)),
     )
 
 

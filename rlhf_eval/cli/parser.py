@@ -200,7 +200,9 @@ def _evaluate(add: Add) -> None:
     command.add_argument("--check", metavar="JUDGE", help="a judge by program to hold beside the judge: gold")
     command.add_argument("--judgments", metavar="RUN", help="score the judgments that a run holds, without any call")
     command.add_argument("--labels", metavar="JUDGE", help="whose labels are right, where a judge is measured: gold")
-    command.add_argument("--human", metavar="FILE", help="people's labels, which correct the win rate")
+    command.add_argument(
+        "--human", metavar="PATH", help="people's labels (a file, or a store's labels/) that correct it"
+    )
     command.add_argument("--stop-when", choices=("never", "decided"), help="stop once the win rate is decided")
 
 

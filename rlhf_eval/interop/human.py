@@ -32,10 +32,22 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, *, lenient: bool = False) -> Loaded:
-    """The labels of a file as judgments.
+    """The labels of a file, or of all files of a folder (a store's ``labels``), as judgments.
 
     Raises UserError naming the first row that is wrong; ``lenient`` leaves such rows out and names them in the warnings.
     """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path}: nobody has labelled here yet: there is no .jsonl file")
+    told = [_of_file(file, lenient) for file in files]
+    return Loaded(
+        judgments=tuple(judgment for one in told for judgment in one.judgments),
+        warnings=tuple(warning for one in told for warning in one.warnings),
+        sources={name: content for one in told for name, content in one.sources.items()},
+    )
+
+
+def _of_file(path: Path, lenient: bool) -> Loaded:
     problems: list[str] = []
     labels: dict[str, Judgment] = {}
     unanswered = again = 0

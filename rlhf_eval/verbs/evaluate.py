@@ -70,7 +70,7 @@ class Settings:
     labels: str = "gold"
     """The judge whose labels are right, where a judge is evaluated: gold, human/NAME."""
     human: str = ""
-    """A file of people's labels that corrects the win rate."""
+    """A file of people's labels, or a folder of such files, that corrects the win rate."""
     stop_when: Literal["never", "decided"] = "never"
     """decided: stop as soon as a win rate against one baseline is decided, at one of five looks, with the error held."""
 
@@ -431,7 +431,9 @@ def _mean_length(model: str, answers: Sequence[Completion], density: float | Non
 
 
 def _content(path: str) -> str:
+    """The text of a file of labels, or of all files of a folder of them."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        files = sorted(Path(path).glob("*.jsonl")) if Path(path).is_dir() else [Path(path)]
+        return "".join(file.read_text(encoding="utf-8") for file in files)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error

@@ -115,6 +115,23 @@ def test_two_people_are_held_against_each_other(world: Any) -> None:
     assert found.people == {"ada": 20, "bob": 20}
 
 
+def test_everybodys_labels_correct_together(
+    world: Any, planted: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, folder = world.runs["judge"], str(world.store.labels_folder)
+    asked = ["evaluate", "winrate", "--judgments", run, "--human", folder, "--store", str(world.store.path), "--json"]
+    world.store.labels_folder.mkdir()
+    assert cli.main(asked) == 2 and "nobody has labelled here yet" in capsys.readouterr().err
+    label(world, 12, "ada")
+    label(world, 20, "bob")
+    assert cli.main(asked) == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    theirs = next(e for e in done["estimates"] if e["name"] == "win_rate_human")
+    (ours,) = labels.standing(world.store, run, planted.JUDGE).estimates
+    assert theirs["settings"]["labelled"] == 20
+    assert [theirs[k] for k in ("value", "low", "high")] == [ours.value, ours.low, ours.high]
+
+
 def test_labels_enter_the_store_by_load(world: Any, capsys: pytest.CaptureFixture[str]) -> None:
     label(world, 10)
     path = str(world.store.labels_folder / "ada.jsonl")
