@@ -7,7 +7,9 @@ rlhf-eval load alpaca_eval path/to/alpaca_eval
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.interop.loaded import Loaded
 from rlhf_eval.records import Run, Usage, fingerprint
 from rlhf_eval.verbs.session import Session
+
+MANY = 20
+"""Files above which a run keeps one hash over all instead of one for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,7 @@ def load(session: Session, table: Mapping[str, Any]) -> LoadResult:
     loaded = _read(session, settings)
     own = {name: value for name, value in as_settings(settings).items() if value is not None}
     config = {**own, "path": str(Path(settings.path).name) if settings.path else ""}
+    config |= provenance(Path(settings.path), loaded.sources) if settings.path else {}
     content = fingerprint(loaded.sources, [p.id for p in loaded.prompts])
     with session.begin("load", config, {"content": content}, free=True) as run:
         if run.run.status == "done":
@@ -73,6 +79,37 @@ def load(session: Session, table: Mapping[str, Any]) -> LoadResult:
         message = "; ".join(loaded.warnings)[:2000]
         run.finish("done", counts, Usage(), message=message)
         return LoadResult(run.run, loaded.warnings, resumed=False)
+
+
+def provenance(path: Path, sources: Mapping[str, str]) -> dict[str, Any]:
+    """The SHA-256 of every file that was read (of many, one over all), and the revision of a checkout or hub snapshot."""
+    known: dict[str, Any] = {}
+    if sources:
+        many = len(sources) > MANY
+        known["files"] = {"count": len(sources), "hash": fingerprint(sources)} if many else dict(sources)
+    revision = _snapshot(path) or _commit(path / ".git")
+    return {**known, "revision": revision} if revision else known
+
+
+def _snapshot(path: Path) -> str:
+    """The revision in ``.../snapshots/REVISION/...``, as the hub's cache lays files out."""
+    parts = path.absolute().parts
+    found = next((n for n, part in enumerate(parts[:-1]) if part == "snapshots"), None)
+    return parts[found + 1] if found is not None and re.fullmatch(r"[0-9a-f]{40}", parts[found + 1]) else ""
+
+
+def _commit(git: Path) -> str:
+    """The commit that a checkout is at; empty where it is none."""
+    with suppress(OSError, UnicodeDecodeError):
+        head = (git / "HEAD").read_text("utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        if (git / ref).is_file():
+            return (git / ref).read_text("utf-8").strip()
+        packed = (git / "packed-refs").read_text("utf-8").splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), "")
+    return ""
 
 
 def _read(session: Session, settings: Settings) -> Loaded:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Judgment, Prompt, Usage
-from rlhf_eval.verbs.load import load
+from rlhf_eval.verbs.load import load, provenance
 
 
 def test_the_same_file_is_loaded_once_whatever_its_folder(world: Any) -> None:
@@ -89,3 +90,25 @@ def test_a_peers_judgments_come_with_their_answers(world: Any, groundtruth: Any)
     assert result.run.counts["prompts"] == 805
     known = {c.id for c in store.records(Completion)}
     assert all(set(j.completion_ids) <= known for j in store.records(Judgment))
+
+
+def test_a_run_keeps_the_hash_of_every_file_and_the_revision_of_a_checkout(world: Any) -> None:
+    path = world.home / "prompts.jsonl"
+    run = world.load(5).run
+    assert run.config["files"] == {"prompts.jsonl": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert "revision" not in run.config
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    git = world.home / "checkout" / ".git"
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    assert provenance(git.parent, {}) == {}
+    (git / "packed-refs").write_text(f"# pack-refs\n{commit} refs/heads/main\n")
+    assert provenance(git.parent, {}) == {"revision": commit}
+    (git / "refs" / "heads" / "main").write_text(f"{commit[::-1]}\n")
+    assert provenance(git.parent, {}) == {"revision": commit[::-1]}
+    (git / "HEAD").write_text(f"{commit}\n")
+    assert provenance(git.parent, {}) == {"revision": commit}
+    assert provenance(world.home / "hub" / "snapshots" / commit / "data" / "x.parquet", {}) == {"revision": commit}
+    assert provenance(world.home / "snapshots" / "notes.txt", {}) == {}
+    assert provenance(path, {str(n): "h" for n in range(30)})["files"]["count"] == 30
