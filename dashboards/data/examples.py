@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from dashboards.data.labels import said_by_people
-from dashboards.data.reading import about, pick
+from dashboards.data.reading import pick
 from dashboards.data.state import Nothing
 from dashboards.words import short
+from rlhf_eval.benchmarks.standings import dedupe
 from rlhf_eval.records import Completion, Judgment, Prompt
 from rlhf_eval.stats.arrays import Bools, Floats, Ints
 from rlhf_eval.store.runs import Store
@@ -51,18 +52,13 @@ LEAST_ALIKE = 0.2
 _QUERY = """
 with text as (select id, any_value(model) as model from completions where not starts_with(model, 'audit/') group by id),
 once as (select id, judge, prompt_id, completion_ids, scores, "order", error from judgments
-         where len(completion_ids) = 2 and ($2 is null or run_id = $2)
-         qualify row_number() over (partition by id order by error is not null, run_id desc) = 1),
+         where len(completion_ids) = 2 and ($2 is null or run_id = $2) {dedupe}),
 mine as (select completion_ids[1] as x, completion_ids[2] as y, any_value(prompt_id) as prompt_id,
                 avg(scores[1]) as share, avg(scores[1]) filter ("order"[1] = 0) as shown_first,
                 avg(scores[1]) filter ("order"[1] = 1) as shown_second,
                 count(*) filter (error is null) as readable, count(error) as unreadable
          from once where judge = $1 group by 1, 2),
-others as (select least(completion_ids[1], completion_ids[2]) as low,
-                  greatest(completion_ids[1], completion_ids[2]) as high, judge,
-                  avg(case when completion_ids[1] <= completion_ids[2] then scores[1] else scores[2] end) as share
-           from once where judge <> $1 and error is null group by 1, 2, 3),
-said as (select low, high, min(share) as least, max(share) as most from others group by 1, 2)
+{others}
 select prompt_id, x, y, a.model as model, b.model as opponent, share, shown_first, shown_second, readable, unreadable,
        case when x <= y then least else 1 - most end as others_least,
        case when x <= y then most else 1 - least end as others_most
@@ -70,6 +66,17 @@ from mine join text a on a.id = x join text b on b.id = y
 left join said on low = least(x, y) and high = greatest(x, y)
 order by prompt_id, x, y
 """
+
+
+_OTHERS = """
+others as (select least(completion_ids[1], completion_ids[2]) as low,
+                  greatest(completion_ids[1], completion_ids[2]) as high, judge,
+                  avg(case when completion_ids[1] <= completion_ids[2] then scores[1] else scores[2] end) as share
+           from once where judge <> $1 and error is null group by 1, 2, 3),
+said as (select low, high, min(share) as least, max(share) as most from others group by 1, 2)
+"""
+_NOBODY_ELSE = "said as (select '' as low, '' as high, 0.5::double as least, 0.5::double as most where false)"
+"""In place of the others where a judge is alone: looking for them would read everything once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +154,9 @@ class Example:
 
 def pairs(store: Store, judge: str, *, run: str = "") -> Pairs:
     """Every pair that a judge compared; raises Nothing where it compared none."""
-    table = store.sql(_QUERY, [judge, store.find(run).id if run else None])
+    alone = store.sql("select distinct judge from judgments where len(completion_ids) = 2").num_rows < 2
+    query = _QUERY.format(dedupe=dedupe(store), others=_NOBODY_ELSE if alone else _OTHERS)
+    table = store.sql(query, [judge, store.find(run).id if run else None])
     if not table.num_rows:
         raise Nothing(
             f"No two answers were compared by {judge or 'any judge'} here.",
@@ -280,14 +289,16 @@ def example(store: Store, prompt_id: str, x: str, y: str, *, judge: str = "", mo
     told = pick(store, Judgment, "prompt_id = ? and len(completion_ids) <= 2", [prompt_id])
     people, _ = said_by_people(store)
     told += [label for label in people if label.prompt_id == prompt_id]
-    prompts, completions = about(store, [prompt_id], [x, y])
-    left, right = completions[x], completions[y]
+    # The prompt's id is said once more because answers lie sorted by it: a part of the file instead of all of it.
+    answers = {c.id: c for c in pick(store, Completion, "prompt_id = ? and id in (?, ?)", [prompt_id, x, y])}
+    prompts = pick(store, Prompt, "id = ?", [prompt_id])
+    left, right = answers[x], answers[y]
     if model and right.model == model and left.model != model:
         left, right = right, left
     verdicts = [j for j in told if len(j.completion_ids) == 2 and set(j.completion_ids) == both]
     grades = [j for j in told if len(j.completion_ids) == 1 and j.completion_ids[0] in both]
     return Example(
-        prompt=prompts.get(prompt_id),
+        prompt=prompts[0] if prompts else None,
         left=left,
         right=right,
         verdicts=tuple(sorted(verdicts, key=lambda j: (j.judge != judge, j.judge, j.order, j.repeat))),

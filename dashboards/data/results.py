@@ -80,10 +80,7 @@ def default_pair(found: Sequence[Standing], judge: str) -> tuple[str, str]:
 
 def parts_of(known: Mapping[str, Hashes], found: Sequence[Standing]) -> list[str]:
     """The categories of the prompts that these standings are about."""
-    if not found:
-        return []
-    every = np.unique(np.concatenate([s.prompt for s in found]))
-    return [name for name, prompts in known.items() if np.isin(prompts, every).any()]
+    return [name for name, prompts in known.items() if any(np.isin(s.prompt, prompts).any() for s in found)]
 
 
 def board(found: Sequence[Standing], judge: str, baseline: str, prompts: Hashes | None = None) -> Board:

@@ -38,6 +38,9 @@ def page() -> None:
         "repeats; above one half A won. The win rate over all prompts, with its interval, is on Leaderboard and Compare.",
         show.command("compare", one.left.model, one.right.model, "--judge", found.judge),
     )
+    # While this one is read, the next is fetched.
+    following = found.ids(int(kept[(place + 1) % len(kept)]))
+    show.ask(examples.example, *following, judge=found.judge, model=filters.model)
 
 
 def _run() -> str:

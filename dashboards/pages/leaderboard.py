@@ -12,6 +12,7 @@ from dashboards.data import results
 from dashboards.data.examples import OUTCOMES
 from rlhf_eval.benchmarks.boards import Board
 
+EVEN = 0.5
 DRAWN = 40
 """Models that the chart shows; the table has all."""
 TIED, BEHIND = "first, or not separable from it", "surely behind the first"
@@ -55,7 +56,9 @@ def _answer(board: Board) -> None:
 
 def _lead(board: Board) -> None:
     if len(board.rows) < 2:
-        show.card("Lead over the second", "-", ["there is only one model on this board"])
+        low, high = board.rows[0].low, board.rows[0].high
+        sure = "surely better" if low > EVEN else "surely worse" if high < EVEN else "not separable"
+        show.card(f"Than {words.short(board.baseline, 40)}", sure, ["by whether the 95 % interval leaves out one half"])
         return
     name, behind = words.short(str(board.rows[1].settings["model"]), 40), board.behind[1]
     tied, others = sum(not b.separable for b in board.behind[1:]), len(board.rows) - 1
@@ -114,7 +117,7 @@ def _chart(board: Board, frame: pd.DataFrame) -> None:
         f"{first['name']} {first['value']:.1%}, last {last['name']} {last['value']:.1%}. The table below has all numbers."
     )
     drawing = charts.forest(
-        top, order=top["name"].tolist(), x=f"win rate against {words.short(board.baseline, 50)}", reference=0.5,
+        top, order=top["name"].tolist(), x=f"win rate against {words.short(board.baseline, 50)}", reference=EVEN,
         groups=groups,
     )  # fmt: skip
     show.draw(drawing, alt=alt, key="forest")

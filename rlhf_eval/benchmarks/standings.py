@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 Hashes = NDArray[np.uint64]
 
-_DEDUPE = "qualify row_number() over (partition by id order by error is not null, run_id desc) = 1"
-"""Only where several runs hold judgments: within one run the store shows each id once, and this costs as much again."""
-
 _QUERY = """
 with names as (select model, row_number() over (order by model)::int as code
                from (select distinct model from completions where not starts_with(model, 'audit/'))),
@@ -102,10 +99,19 @@ class Standing:
 
 def standings(store: Store, *, judge: str | None = None, runs: Sequence[str] | None = None) -> list[Standing]:
     """Every pair of models that a judge compared, in the order of judge, model and opponent."""
-    holding = sum(bool(files_of(store.folder(run.id), "judgments")) for run in store.runs())
-    query = _QUERY.format(dedupe=_DEDUPE if holding > 1 else "")
-    table = store.sql(query, [judge, list(runs) if runs is not None else None])
+    table = store.sql(_QUERY.format(dedupe=dedupe(store)), [judge, list(runs) if runs is not None else None])
     return [_standing(table, row) for row in range(table.num_rows)]
+
+
+def dedupe(store: Store) -> str:
+    """The clause that shows each judgment once, a success before a failure, a newer run before an older one.
+
+    Empty where one run holds them all: the store shows each id of a run once, and the clause costs as much as the rest.
+    """
+    holding = sum(bool(files_of(store.folder(run.id), "judgments")) for run in store.runs())
+    if holding < 2:
+        return ""
+    return "qualify row_number() over (partition by id order by error is not null, run_id desc) = 1"
 
 
 def categories(store: Store) -> dict[str, Hashes]:
