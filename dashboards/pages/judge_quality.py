@@ -48,7 +48,8 @@ def page() -> None:
     _findings(found)
     _missing(found)
     st.subheader("Would another judge change the leaderboard?", anchor=False)
-    _rival(judge)
+    several = sum(row.comparisons > 0 for row in rows) > 1
+    _rival(judge, several)
     _everybody(rows)
     show.how(
         "Every number is a finding of the audit's own code. Agreement is counted on pairs of answers, over both orders "
@@ -177,8 +178,8 @@ def _why(finding: Finding) -> list[str]:
     return [finding.section, finding.name, finding.missing]
 
 
-def _rival(judge: str) -> None:
-    others = sorted(other for one, other in show.ask(judges.rivals) if one == judge)
+def _rival(judge: str, several: bool) -> None:
+    others = sorted(other for one, other in show.ask(judges.rivals) if one == judge) if several else []
     if not others:
         st.caption("No other judge has judged the same answers; judge them again with another and look here.")
         return
@@ -248,7 +249,8 @@ def _everybody(rows: Sequence[Row]) -> None:
         ],
         right=(2, 3, 4, 5, 6, 7, 8),
     )  # fmt: skip
-    _agreements()
+    if sum(row.comparisons > 0 for row in rows) > 1:
+        _agreements()
 
 
 def _agreements() -> None:
