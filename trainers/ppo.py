@@ -40,6 +40,7 @@ from rlhf_eval.models.checkpoints import open_checkpoint, quiet
 from rlhf_eval.models.weights import device_of, ends_of, load_weights
 from rlhf_eval.records import Completion, Prompt, Sampling, Usage, fingerprint
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward
+from rlhf_eval.stats.intervals import paired
 from trainers.advantages import (
     Group,
     batch_baseline,
@@ -71,16 +72,18 @@ STATE = "state.pt"
 ADVICE = "lower learning_rate, or set max_grad_norm or reward_clip; the state before is kept in steps/"
 
 
-def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
+def train(data: Data, out: Path, config: Config, job: Job, *, token_reward: TokenReward | None = None) -> Metrics:
     """Train ``job.model`` against ``job.reward``; the checkpoint lies in ``out/checkpoint``, states in ``out/steps``.
 
     Evaluates on ``data.heldout`` before, during and after. Raises UserError where a setting or the data does not fit.
     """
     loop, heldout, notes = prepared(data, config, job)
+    loop.token_reward = token_reward
     saved = out / "steps" / STATE
     earlier = loop.load(saved) if saved.exists() else 0.0
     started = time.monotonic() - earlier
     final: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
 
     def log(split: str, row: Mapping[str, float]) -> None:
         final.update({name if split == "train" else f"eval_{name}": value for name, value in row.items()})
@@ -88,9 +91,12 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         job.log({"step": loop.step, "split": split, "seconds": seconds, "tokens": loop.trained_tokens, **row})
 
     def evaluate() -> None:
+        nonlocal found
         row, completions = loop.evaluate(heldout, job.gold)
         for completion in completions:
             job.record("completions", completion)
+        found = {name: by_prompt(completions, name) for name in ("reward", "gold") if name in row}
+        loop.start = loop.start or found
         log("eval", row)
 
     for prompt in heldout:
@@ -119,7 +125,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         tokens=loop.trained_tokens,
         seconds=time.monotonic() - started,
         final=final,
-        notes=notes,
+        notes=(*notes, *(gain(name, loop.start[name], values) for name, values in found.items())),
         stopped=stopped,
     )
 
@@ -199,9 +205,9 @@ def fitting(
             f"{context} tokens; lower it, or take other prompts"
         )
     left_out = len(data.prompts) + len(data.heldout) - len(prompts) - len(heldout)
-    notes = [f"{left_out:,} prompts left out: with max_new_tokens they exceed the context of {context}"] * bool(
-        left_out
-    )
+    notes = []
+    if left_out:
+        notes.append(f"{left_out:,} prompts left out: with max_new_tokens they exceed the context of {context}")
     if not heldout and config.eval_prompts:
         order = _stream("heldout", seed).permutation(len(prompts)).tolist()
         aside = set(order[: min(config.eval_prompts, len(prompts) // 5)])
@@ -315,14 +321,13 @@ class Loop:
         tokens: Tokenized,
         prompts: Sequence[Prompt],
         reward: Reward,
-        token_reward: TokenReward | None = None,
         name: str = "ppo",
         seed: int = 0,
     ) -> None:
         self.config, self.choices = config, choices_of(config)
         self.policy, self.reference, self.critic, self.sampler = policy, reference, critic, sampler
-        self.tokens, self.reward, self.token_reward = tokens, reward, token_reward
-        self.name, self.seed = name, seed
+        self.tokens, self.reward, self.name, self.seed = tokens, reward, name, seed
+        self.token_reward: TokenReward | None = None
         self.prompts = list(prompts)
         self.device = policy.device
         self.optimizer = _adam(policy, config.learning_rate, config)
@@ -334,6 +339,8 @@ class Loop:
         """Prompts drawn so far, over all passes through the data."""
         self.trained_tokens = 0
         self.kl_coef = self.choices.kl_coef
+        self.start: dict[str, list[float]] = {}
+        """Reward and gold of each held-out prompt before the first step."""
         self.seen = Seen()
 
     def train_step(self) -> dict[str, float]:
@@ -733,6 +740,7 @@ class Loop:
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.seen = Seen(*state["seen"])
+        self.sampler.reload(dict(self.policy.named_parameters()))
 
     def save(self, path: Path, seconds: float) -> None:
         """Keep the state at ``path``, whole or not at all."""
@@ -748,7 +756,7 @@ class Loop:
         return float(state["seconds"])
 
 
-COUNTERS = ("step", "position", "trained_tokens", "kl_coef")
+COUNTERS = ("step", "position", "trained_tokens", "kl_coef", "start")
 
 
 @dataclass(slots=True)
@@ -790,6 +798,27 @@ def importance(rollout: Rollout, part: list[int], cap: float) -> Tensor | float:
     mask, ours = rollout.mask[part], rollout.logps[part]
     theirs = ours.masked_scatter(mask, ours.new_tensor([value for logps in given for value in logps or ()]))
     return (ours - theirs).exp().clamp(max=cap)
+
+
+def by_prompt(completions: Sequence[Completion], name: str) -> list[float]:
+    """The mean of each prompt's known values, NaN where there are none, in the order of the prompts."""
+    values: dict[str, list[float | None]] = {}
+    for completion in completions:
+        values.setdefault(completion.prompt_id, []).append(completion.metadata[name])
+    return [_mean(group) for group in values.values()]
+
+
+def gain(name: str, before: Sequence[float], after: Sequence[float]) -> str:
+    """One line on how a reward of the held-out prompts changed, with its interval; prompts are the units."""
+    both = [(a, b) for a, b in zip(after, before, strict=True) if math.isfinite(a + b)]
+    if len(both) < 2:
+        return f"{name}: fewer than two held-out prompts have one before and after"
+    ends, starts = zip(*both, strict=True)
+    change = paired(ends, starts)
+    return (
+        f"{name} of {len(both):,} held-out prompts: {np.mean(starts):.3f} before, {np.mean(ends):.3f} after, change "
+        f"{change.value:+.3f} ({change.low:+.3f} to {change.high:+.3f}, 95 %)"
+    )
 
 
 def rate_share(step: int, config: Config) -> float:

@@ -339,7 +339,8 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
         table = _preset(options, table)
     if verb == "train" and options.reward_judge:
         judge = {"judge": options.reward_judge, "judge_model": options.reward_model or ""}
-        table["reward"] = {**table.get("reward", {}), **judge}
+        told = table.get("reward")
+        table["reward"] = {**told, **judge} if isinstance(told, dict) else judge
     if verb == "online":
         table["judge"] = {**table.get("judge", {}), **_given(options, ("judge", "judge_model", "orders"))}
         table["generate"] = {"n": 4, **table.get("generate", {}), **_given(options, ("n",))}

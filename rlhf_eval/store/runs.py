@@ -180,7 +180,10 @@ class Store:
         return list(self.records(kind, run))
 
     def metrics(self, run: str) -> list[dict[str, Any]]:
-        """The scalars that a run logged, in order; what was NaN or infinite is so again."""
+        """The scalars that a run logged, in order; what was NaN or infinite is so again.
+
+        A resumed training does the steps after its last saved state again: of two rows of a step the later counts.
+        """
         path = self.folder(self.find(run).id) / "metrics.jsonl"
         rows = []
         with suppress(FileNotFoundError):
@@ -191,7 +194,8 @@ class Store:
                     self._problem(f"{path}:{number}: skipped a broken line: {error}")
                     continue
                 rows.append({k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in row.items()})
-        return rows
+        newest = {(r["step"], r.get("split")) if "step" in r else place: place for place, r in enumerate(rows)}
+        return [rows[place] for place in sorted(newest.values())]
 
     def sql(self, query: str, params: Sequence[Any] = ()) -> pa.Table:
         """The answer to one SELECT over the views ``runs`` and those of the tables, which have a ``run_id`` too.

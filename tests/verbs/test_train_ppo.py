@@ -121,6 +121,8 @@ def test_ppo_learns_from_judges_and_stores_what_it_drew(tmp_path):
     drawn = session.store.read(Completion, run=result.run.id)
     assert {c.model for c in drawn} == {"ppo@0", "ppo@1", "ppo@2"}
     assert {c.prompt_id for c in drawn} <= {p.id for p in session.store.read(Prompt, run=result.run.id)}
+    assert result.metrics is not None
+    assert any("gold of 4 held-out prompts" in note and "95 %" in note for note in result.metrics.notes)
     assert result.checkpoint is not None
     card = (result.checkpoint / "README.md").read_text()
     assert "0.8 gold" in card
@@ -162,3 +164,15 @@ def test_a_dry_run_says_what_would_be_drawn(tmp_path):
     assert result.metrics is None
     assert any("16 completions" in note for note in result.plan.notes)
     assert not session.store.runs("train")
+
+
+def test_rows_of_steps_that_were_done_twice_count_once(tmp_path):
+    session = Session(Options(store=tmp_path))
+    with session.store.begin("train", {}, inputs={}, seed=0, versions={}) as writer:
+        for step, loss in ((1, 0.5), (2, 0.4), (2, 0.3), (3, 0.2)):  # killed after step 2, resumed from step 1
+            writer.metric({"step": step, "split": "train", "loss": loss})
+        writer.metric({"step": 2, "split": "eval", "loss": 0.9})
+    rows = session.store.metrics(writer.run.id)
+    assert [(row["step"], row["split"], row["loss"]) for row in rows] == [
+        (1, "train", 0.5), (2, "train", 0.3), (3, "train", 0.2), (2, "eval", 0.9),
+    ]  # fmt: skip
