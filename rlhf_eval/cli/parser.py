@@ -170,7 +170,9 @@ def _train(add: Add) -> None:
         "--model", metavar="SPEC", help="where it starts: sandbox:policy, hf:PATH, run:REF of a training"
     )
     command.add_argument("--data", metavar="RUN|FILE", help="pairs, demonstrations or prompts (default: latest)")
-    command.add_argument("--heldout", metavar="RUN|FILE", help="prompts of the evaluations, for online trainers")
+    command.add_argument(
+        "--heldout", metavar="RUN|FILE", help="what is measured and not trained on: prompts, for reward models pairs"
+    )
     command.add_argument("--reward-judge", metavar="PLUGIN", help="the judge that rewards, for online trainers")
     command.add_argument("--reward-model", metavar="SPEC", help="the model behind that judge")
     command.add_argument("--out", metavar="DIR", help="also copy the checkpoint there")

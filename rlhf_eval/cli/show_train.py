@@ -53,7 +53,18 @@ def trained(result: TrainResult, session: Session, *, as_json: bool, name: str =
     where = f" --store {session.options.store}" if str(session.options.store) != "rlhf-eval-store" else ""
     print(f"  checkpoint: {result.checkpoint}")
     print(f"  results: {session.store.folder(result.run.id)}")
-    print(f"  next:    rlhf-eval evaluate --model run:{result.run.id} --baseline {_base(result)} --judge-model SPEC{where}")
+    if _scores(result):
+        print(f"  next:    rlhf-eval judge --judge reward_model --judge-model run:{result.run.id}{where}")
+        return
+    print(
+        f"  next:    rlhf-eval evaluate --model run:{result.run.id} --baseline {_base(result)} --judge-model SPEC{where}"
+    )
+
+
+def _scores(result: TrainResult) -> bool:
+    """Whether the checkpoint is a reward model."""
+    config = json.loads((result.checkpoint / "config.json").read_text()) if result.checkpoint else {}
+    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ())
 
 
 def _base(result: TrainResult) -> str:

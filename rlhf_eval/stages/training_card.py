@@ -35,6 +35,8 @@ def checkpoint_card(
         head_line = "| | value | 95% interval | prompts |\n|---|---|---|---|\n"
         measured = f"## On held-out pairs\n\n{head_line}{measured}\nRewards by `{judge}`.\n\n"
     told = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    subject = f"reward_model --judge reward_model --judge-model run:{run}" if estimates else f"--model run:{run}"
+    measures = f"rlhf-eval evaluate {subject}"
     return f"""---
 {head}---
 
@@ -55,7 +57,7 @@ Data: {counts}.
 |---|---|
 {numbers}
 
-These are of single batches in training, without intervals; `rlhf-eval evaluate --model run:{run}` measures the checkpoint.
+These are of single batches in training, without intervals; `{measures}` measures the checkpoint.
 
 ## Settings
 
