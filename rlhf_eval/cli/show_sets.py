@@ -102,7 +102,7 @@ def corrupt(result: CorruptResult, *, as_json: bool) -> None:
     print(f"\ncorrupt: {result.flipped:,} of {result.pairs:,} labels turned ({share:.4g} %)")
     for page in result.written:
         print(f"  written: {page}")
-    print(f"  results: {result.run.id}")
+    print(f"  results: {result.folder}")
     print(f"  next:    rlhf-eval train reward_model --data {result.run.id[-8:]} --model SPEC")
 
 

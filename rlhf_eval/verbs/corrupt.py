@@ -53,6 +53,7 @@ class CorruptResult:
     """The run, how many labels were turned, and the files written."""
 
     run: Run
+    folder: Path
     pairs: int
     flipped: int
     card: Card
@@ -76,12 +77,13 @@ async def plant(session: Session, table: Mapping[str, Any]) -> CorruptResult:
                     run.append("pairs", pair)
             run.finish("done", {"total": len(made.pairs), "pairs": len(made.pairs), "flipped": flipped}, Usage())
     card = _card(run.run, made, flipped, given)
-    write_card(card, session.store.folder(run.run.id) / "card")
+    folder = session.store.folder(run.run.id)
+    write_card(card, folder / "card")
     written: tuple[Path, ...] = ()
     if settings.out:
         manifest = manifest_of(run.run, run.run, {p.prompt_id for p in made.pairs}, {p.labeler for p in made.pairs})
         written = export(made.pairs, Path(settings.out), settings.format, card, manifest)
-    return CorruptResult(run=run.run, pairs=len(made.pairs), flipped=flipped, card=card, written=written)
+    return CorruptResult(run=run.run, folder=folder, pairs=len(made.pairs), flipped=flipped, card=card, written=written)
 
 
 def _card(run: Run, made: Corrupted, flipped: int, given: Mapping[str, Any]) -> Card:
