@@ -47,13 +47,13 @@ class Comparisons:
 @pytest.mark.parametrize("count", [12, 30])
 def test_stopping_anywhere_in_the_queue_keeps_the_coverage(count: int) -> None:
     hits, errors, bias = 0, [], []
-    for seed in range(150):
+    for seed in range(80):
         world = Comparisons(120, seed)
         (found,) = corrected(world.evidence, world.labels(count, seed))
         hits += found.low <= world.truth.mean() <= found.high
         errors.append(found.value - world.truth.mean())
         bias.append(world.share.mean() - world.truth.mean())
-    assert hits >= 134  # .95 of 150 less 2.9 standard errors
+    assert hits >= 70  # .95 of 80 less 3 standard errors
     assert abs(np.mean(errors)) < 0.03 < 0.08 < np.mean(bias)
 
 
