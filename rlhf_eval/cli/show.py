@@ -76,7 +76,8 @@ def _details(result: Any, session: Session) -> None:
         for words in result.card.warnings:
             print(f"  ! {words}")
         for judge in result.card.about.get("judges", ()):
-            print(f"  {stamp(session, judge)}")
+            if not judge.startswith(("gold", "human/")):  # the truth has no card
+                print(f"  {stamp(session, judge)}")
         for page in result.written:
             print(f"  written: {page}")
 
