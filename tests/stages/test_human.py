@@ -54,7 +54,8 @@ def test_stopping_anywhere_in_the_queue_keeps_the_coverage(count: int) -> None:
         errors.append(found.value - world.truth.mean())
         bias.append(world.share.mean() - world.truth.mean())
     assert hits >= 70  # .95 of 80 less 3 standard errors
-    assert abs(np.mean(errors)) < 0.03 < 0.08 < np.mean(bias)
+    assert abs(np.mean(errors)) < 0.03
+    assert np.mean(bias) > 0.08
 
 
 def test_the_doubtful_come_first_and_the_order_outlives_a_reload() -> None:
