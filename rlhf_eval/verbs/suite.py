@@ -203,7 +203,8 @@ def _marked(cell: Cell, found: Sequence[Estimate], seeds: int = 1) -> list[Line]
     lines = []
     for made in found:
         whose = (made.settings.get("model"), made.settings.get("judge"))
-        first = made.name == headline if headline else whose not in seen and "judge" in made.settings
+        checking = made.name.startswith(f"{whose[1]}:")  # the judge that looks beside the benchmark's own
+        first = made.name == headline if headline else whose not in seen and "judge" in made.settings and not checking
         seen.add(whose)
         lines.append(Line(benchmark=cell.plan.benchmark, estimate=made, seeds=seeds, headline=first))
     return lines
