@@ -1,7 +1,8 @@
 """How many requests may be in flight, how fast they may start, and how much they may spend.
 
 One ``Limiter`` stands before an endpoint: it hands out slots first come, first served, shrinks when the server pushes back
-(multiplicative decrease) and grows with every success (additive increase), as TCP does. One ``Budget`` stands before all
+(multiplicative decrease) and grows with every success (additive increase), as TCP does; but a server that fails now and
+then, whatever its load, is not slowed down for it. One ``Budget`` stands before all
 endpoints of a run: it reserves the most a request can cost before it starts, so that a limit is never overrun.
 """
 
@@ -19,6 +20,11 @@ from rlhf_eval.errors import BudgetExceeded, RlhfEvalError
 from rlhf_eval.records import Usage
 
 T = TypeVar("T")
+
+RECENT = 50
+"""Answers by which a server is judged."""
+OVERLOADED = 0.2
+"""Share of pushback among them from which on it is the load that the server objects to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,9 @@ class Limiter:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._open_at = 0.0
         self._last_cut = float("-inf")
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._refused = 0
+        """How many of the recent answers were pushback."""
         self._requests = _Bucket(limits.rpm / 60, clock)
         self._tokens = _Bucket(limits.tpm / 60, clock)
 
@@ -72,18 +81,32 @@ class Limiter:
 
     def success(self, tokens_expected: float = 0.0, tokens_used: float = 0.0) -> None:
         """A reply came: grow by one slot a round trip, and settle the token rate."""
+        self._note(refused=False)
         self.limit = min(self._limits.concurrency, self.limit + 1 / self.limit)
         self._tokens.settle(tokens_used - tokens_expected)
         self._wake()
 
     def pushback(self, retry_after: float | None) -> None:
-        """The server is overloaded: cut once a second at most, and let nobody start before ``retry_after`` seconds."""
+        """The server refused, failed or timed out.
+
+        If it often does, cut, once a second at most, and let nobody start before ``retry_after`` seconds; if it seldom
+        does, that request alone waits.
+        """
+        self._note(refused=True)
+        if self._refused < OVERLOADED * len(self._recent):
+            return
         now = self._clock()
         if now - self._last_cut >= 1.0:
             self.limit = max(1.0, self.limit * 0.7)
             self._last_cut = now
         if retry_after:
             self._open_at = max(self._open_at, now + retry_after)
+
+    def _note(self, *, refused: bool) -> None:
+        if len(self._recent) == RECENT:
+            self._refused -= self._recent[0]
+        self._recent.append(refused)
+        self._refused += refused
 
     async def _enter(self, tokens: float) -> None:
         await self._acquire()

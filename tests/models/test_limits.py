@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,63 @@ def test_the_limit_falls_by_a_share_once_a_second_and_grows_by_one_a_round_trip(
         assert limiter.limit == 100
 
     simulate(work)
+
+
+def test_a_server_that_fails_whatever_its_load_is_not_slowed_down(simulate: Simulate) -> None:
+    async def work(clock: Clock) -> tuple[float, float]:
+        limiter, rng = Limiter(Limits(concurrency=100), clock), random.Random(0)
+        done = 0
+
+        async def worker() -> None:
+            nonlocal done
+            while done < 10_000:
+                async with limiter.slot(0):
+                    await asyncio.sleep(0.2)
+                if rng.random() < 0.05:
+                    limiter.pushback(0.5)
+                else:
+                    limiter.success()
+                    done += 1
+
+        await asyncio.gather(*(worker() for _ in range(100)))
+        return limiter.limit, clock()
+
+    limit, seconds = simulate(work)
+    assert limit > 60
+    assert seconds < 2 * 10_000 / 100 * 0.2
+
+
+def test_an_overloaded_server_gets_about_what_it_takes(simulate: Simulate) -> None:
+    async def work(clock: Clock) -> tuple[float, float]:
+        limiter = Limiter(Limits(concurrency=100), clock)
+        there = done = refused = 0
+
+        async def worker() -> None:
+            nonlocal there, done, refused
+            while clock() < 60:
+                async with limiter.slot(0):
+                    if there == 20:
+                        refused += 1
+                        await asyncio.sleep(0.05)
+                        limiter.pushback(None)
+                        break
+                    there += 1
+                    await asyncio.sleep(0.2)
+                    there -= 1
+                    done += 1
+                    limiter.success()
+
+        async def patient() -> None:
+            while clock() < 60:
+                await worker()
+                await asyncio.sleep(0.1)
+
+        await asyncio.gather(*(patient() for _ in range(100)))
+        return done / (60 / 0.2 * 20), refused / done
+
+    used, refusals = simulate(work)
+    assert used > 0.7
+    assert refusals < 0.5
 
 
 def test_fewer_are_let_in_after_a_pushback(simulate: Simulate) -> None:
