@@ -73,13 +73,18 @@ def _details(result: Any, session: Session) -> None:
     if isinstance(result, AuditResult | PairsResult):
         print(f"  card:    {session.store.folder(result.run.id) / CARD_MARKDOWN}")
     if isinstance(result, PairsResult):
-        for words in result.card.warnings:
-            print(f"  ! {words}")
-        for judge in result.card.about.get("judges", ()):
-            if not judge.startswith(("gold", "human/")):  # the truth has no card
-                print(f"  {stamp(session, judge)}")
-        for page in result.written:
-            print(f"  written: {page}")
+        _set_details(result, session)
+
+
+def _set_details(result: PairsResult, session: Session) -> None:
+    """The warnings of a set's card, what is known of its judges, and the files."""
+    for words in result.card.warnings:
+        print(f"  ! {words}")
+    for judge in result.card.about.get("judges", ()):
+        if not judge.startswith(("gold", "human/")):  # the truth has no card
+            print(f"  {stamp(session, judge)}")
+    for page in result.written:
+        print(f"  written: {page}")
 
 
 def after_boards(found: Sequence[Board], session: Session) -> None:
