@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import RequestFailed, UserError
 from rlhf_eval.models.checkpoints import open_checkpoint, quiet
-from rlhf_eval.models.weights import device_of, ends_of, load_weights
+from rlhf_eval.models.weights import device_of, ends_of
 from rlhf_eval.records import Completion, Prompt, Sampling, Usage, fingerprint
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward
 from rlhf_eval.stats.intervals import paired
@@ -53,6 +53,7 @@ from trainers.advantages import (
     whitened,
 )
 from trainers.algorithms import Config, choices_of
+from trainers.critic import Critic, critic_of, load_critic
 from trainers.curiosity import Curiosity
 from trainers.data import Tokenized
 from trainers.logps import Scored, load_policy
@@ -272,39 +273,6 @@ class Rollout:
     def lengths(self) -> list[int]:
         """Tokens of each completion with its prompt."""
         return [len(p) + len(d.ids) for p, d in zip(self.prompts, self.drawn, strict=True)]
-
-
-class Critic(nn.Module):
-    """The value of a state: what the completion will still earn, read from the hidden state before each token."""
-
-    def __init__(self, trunk: nn.Module, width: int, head: Tensor | None = None) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.head = nn.Linear(width, 1)
-        with torch.no_grad():  # a critic that knows nothing yet says 0
-            self.head.weight.copy_(head) if head is not None else self.head.weight.zero_()
-            self.head.bias.zero_()
-
-    def forward(self, ids: Tensor, at: Tensor) -> Tensor:
-        """(n,) values in float32 at the flat positions ``at``."""
-        states = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
-        with torch.autocast(states.device.type, enabled=False):
-            values: Tensor = self.head(states.flatten(0, 1)[at].float())[:, 0]
-        return values
-
-
-def critic_of(policy: Any) -> Critic:
-    """A critic that starts as a copy of the policy's trunk, with a head that says 0."""
-    return Critic(copy.deepcopy(policy.base_model), policy.config.get_text_config().hidden_size)
-
-
-def load_critic(path: str) -> Critic:
-    """A critic from a reward model, head and all, or from a language model with a head that says 0."""
-    model = load_weights(open_checkpoint(path, scheme="hf"), torch.float32, path)
-    head = getattr(model, "score", None)
-    if head is not None and head.weight.shape[0] != 1:
-        raise UserError(f"{path}: a critic starts from a reward model with one score, not {head.weight.shape[0]}")
-    return Critic(model.base_model, model.config.get_text_config().hidden_size, None if head is None else head.weight)
 
 
 class Loop:

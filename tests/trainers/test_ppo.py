@@ -18,10 +18,11 @@ from rlhf_eval.sandbox.gold import reward as gold_of
 from rlhf_eval.sandbox.world import prompts as sandbox
 from rlhf_eval.stages.training import Data, Job
 from trainers.algorithms import ALGORITHMS, Config, choices_of
+from trainers.critic import load_critic
 from trainers.curiosity import Settings
 from trainers.data import Tokenized
 from trainers.losses import policy_losses
-from trainers.ppo import Loop, Seen, load_critic, plan, prepared, rate_share, train
+from trainers.ppo import Loop, Seen, plan, prepared, rate_share, train
 from trainers.rollout import Ask, Drawn, HfSampler, collate, micro_batches
 
 POLICY = str(checkpoint("policy"))
@@ -82,6 +83,21 @@ def test_how_a_batch_is_split_changes_no_gradient(algorithm):
     assert torch.allclose(rows[40].pop("weights"), rows[100_000].pop("weights"), atol=1e-7)
     for name, value in rows[40].items():
         assert value == pytest.approx(rows[100_000][name], rel=1e-3, abs=1e-5), name
+
+
+def test_recomputed_activations_change_no_gradient():
+    norms = [loop_of(gradient_checkpointing=on, max_grad_norm=0.0).train_step()["grad_norm"] for on in (False, True)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_bfloat16_is_for_arithmetic_alone():
+    loop = loop_of(bf16=True, algorithm="ppo")
+    rollout = rolled(loop)
+    plain = loop_of(algorithm="ppo")._score(loop.policy, loop._rows(rollout, [0]))
+    assert 0 < (rollout.logps[0][rollout.mask[0]] - plain.logps.detach()).abs().max() < 0.2
+    assert rollout.logps.dtype == rollout.values.dtype == torch.float32
+    loop.train_step()
+    assert {p.dtype for p in loop.policy.parameters()} == {torch.float32}
 
 
 def test_padding_changes_no_log_probability():
