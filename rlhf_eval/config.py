@@ -119,7 +119,9 @@ class Setting:
 
 def describe(kind: type) -> list[Setting]:
     """The fields of a Config with their defaults and the doc line that stands under each."""
-    docs = _field_docs(kind)
+    docs: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        docs |= _field_docs(base) if is_dataclass(base) else {}
     return [Setting(f.name, _default(f), docs.get(f.name, "")) for f in fields(kind)]
 
 

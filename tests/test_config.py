@@ -103,6 +103,20 @@ def test_settings_are_described_with_default_and_doc() -> None:
     assert list(found) == ["n", "temperature", "orders", "stop", "table", "soft", "inner"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Longer(Example):
+    """Settings that build on others."""
+
+    temperature: float = 0.5
+    """Cooler."""
+
+
+def test_settings_that_build_on_others_keep_their_docs() -> None:
+    found = {s.name: (s.default, s.doc) for s in describe(Longer)}
+    assert found["n"] == (1, "How many, on two lines.")
+    assert found["temperature"] == (0.5, "Cooler.")
+
+
 # YAML and --set -------------------------------------------------------------------------------------------------------
 
 
