@@ -26,7 +26,7 @@ def forest(
     across = alt.X("low:Q", title=x, axis=alt.Axis(format=form, tickCount=10), scale=alt.Scale(zero=False, nice=True))
     down = alt.Y(
         "name:N", sort=list(order), title=None,
-        axis=alt.Axis(labelOverlap=False, labelLimit=260, labelPadding=8, domain=False, ticks=False),
+        axis=alt.Axis(labelOverlap=False, labelFlush=False, labelLimit=260, labelPadding=8, domain=False, ticks=False),
     )  # fmt: skip
     legend = None if len(groups) < 2 else alt.Legend(title=None, orient="top", labelLimit=500, symbolSize=90)
     colour = alt.Color("group:N", sort=list(groups), legend=legend, scale=alt.Scale(domain=list(groups)))
@@ -39,7 +39,7 @@ def forest(
         alt.Tooltip("n:Q", title="prompts", format=","),
     ]
     base = alt.Chart(frame)
-    line = alt.Chart(pd.DataFrame({"at": [reference]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(x="at:Q")
+    line = alt.Chart(pd.DataFrame({"at": [reference]})).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="at:Q")
     bars = base.mark_rule(strokeWidth=2).encode(x=across, x2="high:Q", y=down, color=colour, tooltip=tips)
     dots = base.mark_point(filled=True, size=85, opacity=1).encode(
         x="value:Q", y=down, color=colour, shape=shape, tooltip=tips

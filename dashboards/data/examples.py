@@ -46,7 +46,7 @@ MUCH = 1.5
 """How many times as long an answer is that counts as longer."""
 LONGEST = 4_000
 """Words of an answer up to which differences are looked for."""
-LEAST_ALIKE = 0.2
+LEAST_ALIKE = 0.35
 """Share of words in common below which marking the differences would mark everything."""
 
 _QUERY = """
@@ -377,7 +377,7 @@ def difference(left: str, right: str) -> Difference:
     whole = {"left": ((left, False),), "right": ((right, False),)}
     if max(len(a), len(b)) > LONGEST:
         return Difference(**whole, alike=0.0, reason="the answers are too long to mark their differences")
-    counts = [Counter(token for token in side if not token.isspace()) for side in (a, b)]
+    counts = [Counter(token for token in side if token[0].isalnum()) for side in (a, b)]
     total = sum(counts[0].values()) + sum(counts[1].values())
     alike = 2 * sum((counts[0] & counts[1]).values()) / total if total else 1.0
     if alike < LEAST_ALIKE:

@@ -107,7 +107,10 @@ def _verdict(one: Example, judge: str) -> None:
         return
     names = {"A": one.left.model, "B": one.right.model}
     won = f"{mine.says}, {words.short(names[mine.says], 60)}, won" if mine.says in names else "a tie"
-    fine = [f"A's share {mine.share:.2f}, n = {mine.asked} verdicts on this prompt, judge {judge}", _orders(mine)]
+    fine = [
+        f"A's share {mine.share:.2f}, n = {mine.asked} verdict{'s' * (mine.asked != 1)} on this prompt, judge {judge}",
+        _orders(mine),
+    ]
     others = [vote.says for vote in votes if vote.judge != judge and vote.share is not None]
     if others:
         fine.append(f"of {len(others)} other judges and people {others.count('A')} say A, {others.count('B')} say B")
