@@ -52,7 +52,9 @@ def heat(frame: pd.DataFrame, *, order: Sequence[str]) -> alt.LayerChart:
 
     Columns ``model``, ``opponent``, ``value``, ``low``, ``high``, ``n``, ``expected``, and ``text`` for the tile.
     """
-    rows = alt.Y("model:N", sort=list(order), title=None, axis=alt.Axis(labelOverlap=False, labelLimit=240))
+    rows = alt.Y(
+        "model:N", sort=list(order), title=None, axis=alt.Axis(labelOverlap=False, labelFlush=False, labelLimit=240)
+    )
     across = alt.X(
         "opponent:N", sort=list(order), title=None,
         axis=alt.Axis(labelOverlap=False, labelLimit=200, labelAngle=-40, orient="top"),
