@@ -49,7 +49,9 @@ def _of_judge(judge: str, labelled: Sequence[Item], config: Config) -> list[Esti
     found = _accuracy("accuracy", judge, credits, config.level)
     every = np.array([value or 0.0 for _, value in credits])
     prompts = np.array([item.prompt.id for item in labelled])
-    found.append(estimate("accuracy_if_wrong", wilson(every, prompts, level=config.level), settings={"judge": judge}))
+    lost = len({item.prompt.id for item, value in credits if value is None})
+    whole = wilson(every, prompts, level=config.level)
+    found.append(estimate("accuracy_if_wrong", whole, failed=lost, settings={"judge": judge}))
     categories = sorted({item.prompt.category for item in labelled})
     if config.by_category and len(categories) > 1:
         for category in categories:

@@ -114,6 +114,28 @@ def test_several_judges_make_one_table(cli: Any, pairs: Path) -> None:
     assert versus.out.count("winrate") == 2
 
 
+def test_one_table_holds_every_kind_of_scorer(cli: Any, pairs: Path) -> None:
+    """Classifier, process and implicit rewards, a generative judge and a rule answer one question, on the same items."""
+    path = suite(
+        cli,
+        f"""
+judges:
+  - {{judge: reward_model, judge_model: 'mock:judge'}}
+  - {{judge: reward_model, judge_model: 'mock:judge', steps: lines, aggregate: min}}
+  - {{judge: implicit, judge_model: 'sandbox:judge', reference: 'sandbox:policy'}}
+  - {{judge: pairwise, judge_model: 'mock:judge?sharpness=60'}}
+  - {{judge: length}}
+benchmarks: [{{benchmark: preference, prompts: {pairs}}}]
+""",
+    )
+    rows = of(cli.done("evaluate", path, "--limit", "8", "--json").events, "preference", "accuracy")
+    kinds = [row["settings"]["judge"].partition("#")[0].partition("/")[0] for row in rows]
+    assert kinds == ["reward_model", "reward_model", "implicit", "pairwise", "length"]
+    assert all(row["n"] == 8 and row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert sum(row["gap"] is None for row in rows) == 1
+    assert len({row["settings"]["judge"] for row in rows}) == 5
+
+
 @pytest.mark.parametrize(
     ("text", "words", "said"),
     [
