@@ -89,7 +89,9 @@ class Behind:
     verdicts: Mapping[str, int]
     """Run to how many of the row's verdicts lie in it, newest first."""
     answers: Mapping[str, int]
-    """Run to how many of the model's judged answers lie in it."""
+    """Run to how many of the model's judged answers lie in it; an answer may lie in several."""
+    distinct: int
+    """The model's judged answers, each once."""
     checkpoints: tuple[str, ...]
     """Trainings that the model comes from."""
     cards: tuple[str, ...]
@@ -145,8 +147,8 @@ def behind_row(store: Store, judge: str, model: str, baseline: str = "") -> Behi
     sources = [row["run"] for row in (*rows, *held)]
     return Behind(
         judge=judge, model=model, baseline=baseline, verdicts={row["run"]: row["n"] for row in rows},
-        answers={row["run"]: row["n"] for row in held}, checkpoints=tuple(_trained(model, sources, runs)),
-        cards=tuple(sorted(audits, reverse=True)),
+        answers={row["run"]: row["n"] for row in held}, distinct=len(ids),
+        checkpoints=tuple(_trained(model, sources, runs)), cards=tuple(sorted(audits, reverse=True)),
     )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def _answers(question: Question, person: str) -> None:
     for column, choice in zip(columns, get_args(Choice), strict=False):
         label, key = CHOICES[choice]
         column.button(
-            label, key=f"label_{choice}", shortcut=key, width="stretch", type="primary" if choice in "ab" else "secondary",
+            label, key=f"label_{choice}", shortcut=key, width="stretch",
             on_click=_save, args=(question, choice, person),
         )  # fmt: skip
     columns[4].button(

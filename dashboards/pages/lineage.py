@@ -42,8 +42,7 @@ def _row(behind: Behind) -> None:
     against = f" against {words.escaped(behind.baseline)}" if behind.baseline else ""
     st.markdown(
         f"**{words.escaped(behind.model)}**{against}, judged by {words.escaped(behind.judge)}: "
-        f"{sum(behind.verdicts.values()):,} verdicts in {len(behind.verdicts)} runs, about "
-        f"{sum(behind.answers.values()):,} answers."
+        f"{sum(behind.verdicts.values()):,} verdicts about {behind.distinct:,} answers."
     )
     rows = [["verdicts", run, f"{n:,}"] for run, n in behind.verdicts.items()]
     rows += [["answers", run, f"{n:,}"] for run, n in behind.answers.items()]

@@ -32,7 +32,7 @@ def test_the_walk_down_leads_back(full: Any) -> None:
 def test_a_row_leads_to_its_verdicts_answers_checkpoint_and_card(full: Any, planted: ModuleType) -> None:
     behind = lineage.behind_row(full.store, planted.JUDGE, "ppo@20", "old")
     assert behind.verdicts == {full.runs["evaluate"]: 40}
-    assert behind.answers == {full.runs["evaluate"]: 40, full.runs["train"]: 40}
+    assert behind.answers == {full.runs["evaluate"]: 40, full.runs["train"]: 40} and behind.distinct == 40
     assert behind.checkpoints == (full.runs["train"],) and behind.cards == (full.runs["audit"],)
     older = lineage.behind_row(full.store, planted.JUDGE, "new")
     assert older.runs == (full.runs["judge"],) and older.checkpoints == ()
