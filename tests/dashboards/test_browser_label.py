@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rlhf_eval.store.runs import Store
 
 
@@ -53,3 +55,20 @@ def test_labels_are_given_by_keys_and_read_back(visitor: Any, site: tuple[str, S
     done = json.loads(said.splitlines()[-1])
     corrected = next(e for e in done["estimates"] if e["name"] == "win_rate_human")
     assert corrected["settings"]["labelled"] == 4
+
+
+def test_labelling_is_for_everybody_in_both_modes(visitor: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = visitor.open("label?person=heidi")
+    page.get_by_role("button", name="The left is better").wait_for(timeout=30_000)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(150)
+        found = axe.run(page, context={"exclude": [["[data-testid=stSidebarNav]"]]}).response["violations"]
+        serious = [
+            (rule["id"], node["html"][:200])
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+            for node in rule["nodes"]
+        ]
+        assert not serious, f"{scheme}: {serious}"
