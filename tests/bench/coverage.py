@@ -23,8 +23,10 @@ from rlhf_eval.stats.agreement import agreement
 from rlhf_eval.stats.bradley_terry import bradley_terry, newton, rating_intervals
 from rlhf_eval.stats.human import ppi_mean, rogan_gladen
 from rlhf_eval.stats.intervals import mean_interval, paired, wilson
+from rlhf_eval.stats.jackknife import block_jackknife
 from rlhf_eval.stats.length_control import length_controlled
 from rlhf_eval.stats.passk import pass_at_k
+from rlhf_eval.stats.reward_models import macro_average
 from rlhf_eval.stats.sequential import betting_test, group_sequential_boundary
 from rlhf_eval.stats.style_published import alpaca_eval_2
 
@@ -221,6 +223,47 @@ def ranking_cases() -> Iterator[Case]:
 # Agreement, pass@k, human labels.
 
 
+def set_cases() -> Iterator[Case]:
+    """Means of subsets, and statistics of a whole set of answers."""
+    sizes, weights = (30, 100, 60, 40), (1.0, 2.0, 1.0, 1.0)
+    for rates in ((0.75, 0.8, 0.7, 0.6), (0.97, 0.9, 0.99, 0.95)):
+
+        def subsets(rng: np.random.Generator, rates: tuple[float, ...] = rates) -> Data:
+            return [(rng.random(n) < p).astype(float) for n, p in zip(sizes, rates, strict=True)]
+
+        yield Case(
+            name=f"weighted mean of four subsets, rates {rates}",
+            truth=float(np.dot(rates, weights)) / sum(weights),
+            draw=subsets,
+            procedures={
+                OURS + "mover": lambda d: ends(macro_average([wilson(x) for x in d], weights)),
+                "normal over subsets": lambda d: normal(
+                    np.average([x.mean() for x in d], weights=weights),
+                    np.sqrt(sum((w / 5) ** 2 * x.var(ddof=1) / len(x) for w, x in zip(weights, d, strict=True))),
+                ),
+            },
+        )
+
+    def answers(rng: np.random.Generator) -> Data:
+        return rng.zipf(1.5, (120, 8)).clip(max=5000)
+
+    def distinct(words: Data) -> float:
+        return len(np.unique(words)) / words.size
+
+    rng = np.random.default_rng(99)
+    yield Case(
+        name="share of distinct words, 120 answers of 8",
+        truth=float(np.mean([distinct(answers(rng)) for _ in range(20_000)])),
+        draw=answers,
+        procedures={
+            OURS + "block jackknife": lambda d: ends(block_jackknife(len(d), lambda kept: distinct(d[kept]))),
+            "bootstrap of answers": lambda d: tuple(
+                np.quantile([distinct(d[rng.integers(len(d), size=len(d))]) for _ in range(200)], [0.025, 0.975])
+            ),
+        },
+    )
+
+
 def other_cases() -> Iterator[Case]:
     def labels(rng: np.random.Generator) -> Data:
         truth = rng.random(60) < 0.7
@@ -324,6 +367,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "paired": paired_cases,
     "length": length_cases,
     "ranking": ranking_cases,
+    "sets": set_cases,
     "other": other_cases,
     "human": human_cases,
     "stopping": stopping_cases,

@@ -67,3 +67,10 @@ def test_human_labels(bench):
 def test_the_command_prints_a_table(bench, capsys):
     assert bench.main(["--reps", "5", "--only", "paired"]) == 0
     assert "ours: paired t, clustered" in capsys.readouterr().out
+
+
+def test_sets_of_answers(bench):
+    held = covered(bench, "sets", "distinct words", 200)
+    assert held["ours: block jackknife"] >= 0.90
+    assert held["bootstrap of answers"] < 0.2  # a repeated answer is no longer varied
+    assert covered(bench, "sets", "rates (0.97", 300)["ours: mover"] >= 0.91
