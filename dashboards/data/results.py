@@ -19,12 +19,15 @@ from rlhf_eval.benchmarks.boards import Board
 from rlhf_eval.benchmarks.duels import Duel, duels
 from rlhf_eval.benchmarks.standings import Hashes, Standing, categories, standings
 from rlhf_eval.errors import UserError
-from rlhf_eval.records import Message
+from rlhf_eval.records import Estimate, Message
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.bradley_terry import Ranking, bradley_terry, rating_intervals
 from rlhf_eval.stats.intervals import Interval
 from rlhf_eval.stats.ranking import cyclic_triads, rank_sets
 from rlhf_eval.store.runs import Store
+
+RATES = ("win_rate", "flip_rate", "first_slot_share")
+"""Estimates that the board and the judge's card show already."""
 
 
 def met(store: Store, *, run: str = "") -> tuple[Standing, ...]:
@@ -198,6 +201,14 @@ def prompt_texts(store: Store, ids: Sequence[str]) -> dict[str, str]:
     query = "select id, any_value(messages) as messages from prompts where list_contains($1::varchar[], id) group by id"
     table = store.sql(query, [list(ids)])
     return {str(row["id"]): _question([Message(**m) for m in row["messages"]]) for row in table.to_pylist()}
+
+
+def measurements(store: Store) -> list[tuple[str, Estimate]]:
+    """What evaluations have measured beside win rates (exact checks, gold, benchmarks), with the run, newest run first."""
+    found = []
+    for run in reversed(store.runs("evaluate")):
+        found += [(run.id, e) for e in store.records(Estimate, run=run.id) if e.name not in RATES]
+    return found
 
 
 def _question(messages: Sequence[Message]) -> str:

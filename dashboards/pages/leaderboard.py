@@ -10,7 +10,9 @@ import streamlit as st
 from dashboards import charts, show, words
 from dashboards.data import results
 from dashboards.data.examples import OUTCOMES
+from dashboards.data.state import Nothing
 from rlhf_eval.benchmarks.boards import Board
+from rlhf_eval.records import Estimate
 
 EVEN = 0.5
 DRAWN = 40
@@ -21,6 +23,19 @@ TIED, BEHIND = "first, or not separable from it", "surely behind the first"
 def page() -> None:
     """Draw the page."""
     show.title("Leaderboard", "Which checkpoint is best, and is that real?")
+    measured = show.ask(results.measurements)
+    try:
+        _win_rates()
+    except Nothing as error:
+        if not measured:
+            raise
+        show.nothing(str(error), error.command)
+    if measured:
+        _measurements(measured)
+
+
+def _win_rates() -> None:
+    """The board of one judge and baseline."""
     places = st.columns([3, 2, 2, 2])
     with places[3]:
         run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
@@ -163,6 +178,25 @@ def _next(board: Board, chosen: Sequence[str]) -> None:
         )
     if len(chosen) < 2:
         st.caption("Select two rows of the table to compare other models.")
+
+
+def _measurements(measured: Sequence[tuple[str, Estimate]]) -> None:
+    """What was measured in other ways than by comparing two answers."""
+    st.subheader("Measured beside win rates", anchor=False)
+    rows = []
+    for run, e in measured:
+        value, _, interval = words.number(e).partition(" [")
+        about = " · ".join(dict.fromkeys(str(e.settings[k]) for k in ("model", "judge") if e.settings.get(k)))
+        failed = e.failed + int(e.settings.get("unreadable", 0) or 0)
+        note = words.doubt(e.n) or str(e.settings.get("note", ""))
+        bounds = interval.rstrip("]").replace(", ", " to ")
+        rows.append([e.name, about, value, bounds, f"{e.n:,}", str(failed), note, run[-8:]])
+    head = ["measure", "of", "value", "95 % interval", "n", "failed", "note", "run"]
+    show.table(head, rows, right=[2, 3, 4, 5], caption="Estimates that evaluations have stored, newest run first")
+    show.how(
+        "Each is what `evaluate` stored when it ended, with the method it names; nothing is computed anew here.",
+        show.command("runs", "show", measured[0][0]),
+    )
 
 
 def _how(board: Board, *, run: str, category: str) -> None:

@@ -106,6 +106,14 @@ def test_the_table_of_the_page_is_the_board_of_the_command(
         assert mine["n"] == row["n"]
 
 
+def test_what_evaluations_stored_stands_below_the_board(app: Callable[..., Any], full: Any) -> None:
+    said = words_of(app(full.store.path))
+    assert "Measured beside win rates" in said
+    assert "gold of the best of 16" in said
+    assert "0.45" in said
+    assert "0.43 to 0.47" in said
+
+
 def test_few_prompts_are_grey_with_the_reason(app: Callable[..., Any], full: Any) -> None:
     said = words_of(app(full.store.path, category="maths", baseline="old"))
     assert "re-card grey" in said
