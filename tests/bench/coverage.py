@@ -253,7 +253,7 @@ def set_cases() -> Iterator[Case]:
     rng = np.random.default_rng(99)
     yield Case(
         name="share of distinct words, 120 answers of 8",
-        truth=float(np.mean([distinct(answers(rng)) for _ in range(20_000)])),
+        truth=float(np.mean([distinct(answers(rng)) for _ in range(4000)])),
         draw=answers,
         procedures={
             OURS + "block jackknife": lambda d: ends(block_jackknife(len(d), lambda kept: distinct(d[kept]))),

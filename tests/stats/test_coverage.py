@@ -70,7 +70,7 @@ def test_the_command_prints_a_table(bench, capsys):
 
 
 def test_sets_of_answers(bench):
-    held = covered(bench, "sets", "distinct words", 200)
-    assert held["ours: block jackknife"] >= 0.90
+    held = covered(bench, "sets", "distinct words", 100)
+    assert held["ours: block jackknife"] >= 0.88
     assert held["bootstrap of answers"] < 0.2  # a repeated answer is no longer varied
-    assert covered(bench, "sets", "rates (0.97", 300)["ours: mover"] >= 0.91
+    assert covered(bench, "sets", "rates (0.97", 200)["ours: mover"] >= 0.90
