@@ -149,8 +149,9 @@ def _browse(run: str) -> None:
         st.info("No pair fits these filters.")
         return
     pages = -(-total // sets.PAGE)
-    at = st.pagination(pages, key="page", bind="query-params") if pages > 1 else 1
-    page = show.ask(sets.browse, run, wanted, page=int(at) - 1)
+    # A page of the URL may lie beyond what the filters have left.
+    at = min(int(st.pagination(pages, key="page", bind="query-params")), pages) if pages > 1 else 1
+    page = show.ask(sets.browse, run, wanted, page=at - 1)
     st.caption(
         f"{total:,} pairs, the least sure first; {(at - 1) * sets.PAGE + 1:,} to {min(at * sets.PAGE, total):,} here"
     )

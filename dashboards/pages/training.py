@@ -238,7 +238,7 @@ def _written(run: str, steps: Sequence[Step]) -> None:
     found, total = show.ask(training.written, run, step)
     with right:
         pages = -(-total // 10)
-        at = int(st.pagination(pages, key="written", bind="query-params")) if pages > 1 else 1
+        at = min(int(st.pagination(pages, key="written", bind="query-params")), pages) if pages > 1 else 1
     found, total = show.ask(training.written, run, step, page=at - 1)
     st.caption(f"{total:,} completions of step {step:,}")
     for one in found:
