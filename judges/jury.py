@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from judges.members import Models, compare, seats
+from judges.members import Models, ask_models, compare, seats
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Judgment, Prompt, Usage, Verdict
 from rlhf_eval.stats.dawid_skene import dawid_skene
@@ -55,6 +55,11 @@ class Config:
 def models(config: Config) -> tuple[str, ...]:
     """The models that members name, each once: what a verb must open for them."""
     return tuple(dict.fromkeys(one.model for one in seats(config.members, where="jury") if one.model))
+
+
+def needs_model(config: Config) -> bool:
+    """Whether any member asks a model."""
+    return ask_models(config.members, where="jury")
 
 
 async def judge(prompt: Prompt, completions: Sequence[Completion], model: Models, config: Config) -> Verdict:

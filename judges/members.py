@@ -67,6 +67,11 @@ def seats(tables: Sequence[Mapping[str, Any]], *, where: str) -> list[Seat]:
     ]
 
 
+def ask_models(tables: Sequence[Mapping[str, Any]], *, where: str) -> bool:
+    """Whether any member asks a model at all."""
+    return any(getattr(one.plugin, "NEEDS_MODEL", True) for one in seats(tables, where=where))
+
+
 def model_of(one: Seat, models: Models) -> Model | None:
     """The door of a member; raises UserError where it names one that is not open."""
     if not getattr(one.plugin, "NEEDS_MODEL", True):

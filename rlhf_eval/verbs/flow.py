@@ -151,7 +151,8 @@ def _judge_models(
     if own:
         shared = {"": settings.judge_model} if settings.judge_model else {}
         return {name: session.door(spec) for name, spec in {**{spec: spec for spec in own}, **shared}.items()}
-    if not getattr(plugin, "NEEDS_MODEL", True):
+    asks = plugin.needs_model(config) if hasattr(plugin, "needs_model") else getattr(plugin, "NEEDS_MODEL", True)
+    if not asks:
         return None
     if not settings.judge_model:
         raise UserError(f"the judge '{settings.judge}' needs a model: --judge-model sandbox:judge, for instance")

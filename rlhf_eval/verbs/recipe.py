@@ -50,7 +50,7 @@ SPREAD = ("generate", "judge", "evaluate")
 
 Tables = Mapping[str, Mapping[str, Any]]
 Result = LoadResult | FlowResult | AuditResult | PairsResult | CorruptResult | TrainResult | EvaluateResult
-_REFERENCE = re.compile(r"(?<![\w.-])run:([a-z]+(?:\.[\w-]+)?)$")
+_REFERENCE = re.compile(r"(?<![\w.-])run:([a-z]+(?:\.[\w-]+)?)(?=$|\?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,9 @@ def _waits_for(table: Mapping[str, Any], step: str, above: Sequence[str], made: 
     """Whether a step works on what a dry run has not made."""
     key, makers = SOURCES.get(verb_of(step), ("", ()))
     unmade = [s for s in above if s not in made]
-    return bool(set(references(table)) & set(unmade)) or (key not in table and any(verb_of(s) in makers for s in unmade))
+    return bool(set(references(table)) & set(unmade)) or (
+        key not in table and any(verb_of(s) in makers for s in unmade)
+    )
 
 
 def _linked(step: str, table: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:

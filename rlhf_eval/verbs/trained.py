@@ -59,8 +59,8 @@ def door_spec(store: Store, spec: str) -> str:
     if run is None or match is None:
         return spec
     name = match["name"] or name_of(run)
-    options = "&".join(f"{key}={value}" for key, value in SANDBOX_OPTIONS.items())
-    told = match["options"] or (options if run.config.get("door") == "sandbox" else "")
+    own = [f"{key}={value}" for key, value in SANDBOX_OPTIONS.items()] if run.config.get("door") == "sandbox" else []
+    told = "&".join([*own, *filter(None, [match["options"]])])  # of one option named twice the last counts
     return f"{name}=hf:{checkpoint_of(store, run)}{f'?{told}' if told else ''}"
 
 
