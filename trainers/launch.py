@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from rlhf_eval.config import apply_sets, build, read_yaml
 from rlhf_eval.errors import Interrupted, RlhfEvalError, UserError
 from rlhf_eval.stages.training import Data, Job, Metrics
 from rlhf_eval.stages.training_files import read_file
+from trainers.engine import state_of
 
 Train = Callable[[Data, Path, Any, Job], Metrics]
 
@@ -55,6 +57,8 @@ def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -
     config: Any = build(config_kind, table, where=where)
     out.mkdir(parents=True, exist_ok=True)
     first = os.environ.get("RANK", "0") == "0"
+    if first and state_of(out) is None:
+        (out / "metrics.jsonl").unlink(missing_ok=True)  # of an earlier training, which this one replaces
     stopping: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
 
@@ -70,6 +74,7 @@ def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -
     if metrics.stopped:
         raise Interrupted(f"stopped at step {metrics.steps:,}; run the same command to go on")
     if first:
+        shutil.rmtree(out / "steps", ignore_errors=True)
         result = {"checkpoint": str(out / "checkpoint"), "steps": metrics.steps, **metrics.final}
         sys.stdout.write(json.dumps(result) + "\n")
     return 0
