@@ -2,7 +2,7 @@
 
 Several heads are an ensemble, or one for each labeler. As they are linear, the mean of their rewards is the reward of their
 mean, and this one is the checkpoint's ``score``: transformers, vLLM and RewardBench load it as any reward model. All heads
-lie beside it in ``heads.json`` (``{"names": [...], "weight": [[...]]}``); ``combined`` says what can be made of them.
+lie beside it; ``rlhf_eval.models.heads`` reads them, and says what can be made of them.
 
     model = load_scorer("checkpoint/", heads=4, seed=0)
     model(input_ids=..., attention_mask=..., position_ids=..., at=at).rewards   # (N, 4), float32
@@ -14,20 +14,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.checkpoints import first_line, need, open_checkpoint, quiet
+from rlhf_eval.models.heads import HEADS
 from trainers.data import Example, Tokenized
 
-HEADS = "heads.json"
 PAD = "<|padding|>"
 """The pad token that is added where every known one also ends answers."""
-
-Combine = Literal["mean", "min", "median", "cautious"]
 
 
 class Rewarded(NamedTuple):
@@ -156,26 +154,3 @@ def save_scorer(model: Any, state: Mapping[str, Tensor], tokenizer: Any, folder:
     if len(weight) > 1:
         beside = {"names": list(names), "weight": weight.tolist()}
         (folder / HEADS).write_text(json.dumps(beside), encoding="utf-8")
-
-
-def read_heads(folder: Path) -> tuple[tuple[str, ...], Tensor]:
-    """Names and weights (heads, width) of a checkpoint's heads; raises UserError where it has just the one."""
-    try:
-        held = json.loads((folder / HEADS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder} has one head; train with --set heads=4 or --set labelers=true for several") from None
-    return tuple(held["names"]), torch.tensor(held["weight"])
-
-
-def combined(rewards: Tensor, how: Combine, caution: float = 1.0) -> Tensor:
-    """One reward from those of the heads, (..., heads) to (...).
-
-    ``min`` and ``cautious``, the mean less ``caution`` times the variance, hold over-optimisation back (Coste et al., arXiv
-    2310.02743, equations 4 and 5); the low ``median`` holds a labeler's influence down (arXiv 2503.09561).
-    """
-    if how == "min":
-        return rewards.min(-1).values
-    if how == "median":
-        return rewards.median(-1).values
-    mean = rewards.mean(-1)
-    return mean if how == "mean" else mean - caution * rewards.var(-1, correction=0)

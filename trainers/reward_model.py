@@ -119,7 +119,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
     model = load_scorer(job.model, heads=len(names), seed=job.seed, ties=config.objective in TIES)
     tokens.check_vocabulary(model.get_input_embeddings().num_embeddings)
     pad_apart(model, tokens, [*kept, *aside])
-    reader = prepared(model, config, task="SEQ_CLS") if not config.freeze else model
+    reader = prepared(model, config, task="SEQ_CLS")
     known = features_of(model, [*kept, *aside], tokens, job.cache or out / "steps", job) if config.freeze else None
     engine = RewardEngine(
         scorer=model,
@@ -168,9 +168,10 @@ class RewardEngine(Engine):
         number = {name: place for place, name in enumerate(names)}
 
         def heads_of(contest: Contest) -> Sequence[float]:
-            if settings.labelers:
+            if contest.labeler in number and settings.labelers:
                 return [float(place == number[contest.labeler]) for place in range(heads)]
-            weights = bootstrapped(contest, heads, seed) if heads > 1 else (1.0,)
+            # Of a labeler that only the held-out pairs have, the mean of all heads speaks.
+            weights = bootstrapped(contest, heads, seed) if settings.heads > 1 else (1.0,) * heads
             return [weight / heads for weight in weights]
 
         def collator(examples: Sequence[Graded]) -> dict[str, Any]:

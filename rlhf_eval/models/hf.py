@@ -15,6 +15,7 @@ import asyncio
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rlhf_eval.errors import RequestFailed, UserError
@@ -44,6 +45,8 @@ class Config:
     """How long an idle model waits for more requests before it starts a batch."""
     threads: int = 0
     """CPU threads of torch, for the whole process; 0 leaves torch's own number. A tiny model is quickest with 1."""
+    heads: Literal["", "mean", "min", "median", "cautious"] = ""
+    """Of a reward model with several heads: mean, min, median, cautious (mean less variance); empty takes its own head."""
     revision: str = ""
     """Branch, tag or commit of a hub name."""
     trust_remote_code: bool = False
@@ -64,12 +67,14 @@ class HfModel:
 
         self.name = name
         self.id = checkpoint.id if config.dtype == "auto" else f"{checkpoint.id}-{config.dtype}"
+        self.id += f"+{config.heads}" if config.heads else ""
         self.kind = checkpoint.kind
         self.context = checkpoint.context
         self._tokens = tokens
         self._batch_size = config.batch_size
         self._budget = config.max_batch_tokens or affordable(model)
         self._model = model
+        self._heads = config.heads
         self._worker = Worker(self._engine(), config.max_wait_ms / 1000)
 
     @classmethod
@@ -90,6 +95,12 @@ class HfModel:
         tokens = Tokens.of(checkpoint, spec)
         device = device_of(wanted.device, spec)
         model = load_weights(checkpoint, dtype_of(wanted.dtype, device), spec).to(device).eval()
+        if wanted.heads:
+            if checkpoint.kind != "score":
+                raise UserError(f"{spec} is a language model: heads={wanted.heads} is for reward models")
+            from rlhf_eval.models.heads import with_heads
+
+            model = with_heads(model, Path(checkpoint.path))
         return cls(name=spec, checkpoint=checkpoint, tokens=tokens, model=model, config=wanted)
 
     async def chat(self, request: ChatRequest) -> Reply:
@@ -176,7 +187,7 @@ class HfModel:
         from rlhf_eval.models.weights import ends_of
 
         if self.kind == "score":
-            return Scorer(self._model, batch_size=self._batch_size, budget=self._budget)
+            return Scorer(self._model, batch_size=self._batch_size, budget=self._budget, heads=self._heads)
         decoder = Decoder(
             self._model,
             eos=ends_of(self._model, self._tokens.tokenizer),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rlhf_eval.errors import RequestFailed
+from rlhf_eval.models.heads import Combine, combined
 from rlhf_eval.models.worker import Engine, settle
 
 PASS = 8192
@@ -95,6 +96,10 @@ class Scorer(MicroBatches):
 
     what = "reward"
 
+    def __init__(self, model: Any, *, batch_size: int, budget: int, heads: Combine = "") -> None:
+        super().__init__(model, batch_size=batch_size, budget=budget)
+        self._heads = heads
+
     def _numbers(self, batch: Sequence[Scoring]) -> list[float]:
         """The model finds each row's end by its padding token, as transformers does."""
         rows = [task.prompt for task in batch]
@@ -113,7 +118,10 @@ class Scorer(MicroBatches):
                 logits = self._model(input_ids=ids, attention_mask=mask).logits.double()
         finally:
             config.pad_token_id = before
-        rewards = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        if self._heads:
+            rewards = combined(logits, self._heads)
+        else:
+            rewards = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
         scores: list[float] = rewards.tolist()
         return scores
 

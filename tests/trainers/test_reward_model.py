@@ -19,13 +19,14 @@ transformers = pytest.importorskip("transformers")
 from rlhf_eval.config import as_settings  # noqa: E402
 from rlhf_eval.errors import UserError  # noqa: E402
 from rlhf_eval.models import open_model  # noqa: E402
+from rlhf_eval.models.heads import combined, read_heads  # noqa: E402
 from rlhf_eval.records import Completion, Message, PreferencePair, Prompt, to_json  # noqa: E402
 from rlhf_eval.sandbox import checkpoint  # noqa: E402
 from rlhf_eval.stages.pairs import Labelled  # noqa: E402
 from rlhf_eval.stages.training import Data, Job, Metrics, Stepwise  # noqa: E402
 from trainers.batch import Layout  # noqa: E402
 from trainers.data import Limit, Tokenized  # noqa: E402
-from trainers.heads import combined, load_scorer, pad_apart, read_heads  # noqa: E402
+from trainers.heads import load_scorer, pad_apart  # noqa: E402
 from trainers.reward_data import (  # noqa: E402
     Graded,
     bootstrapped,
@@ -366,6 +367,23 @@ def test_the_heads_of_an_ensemble_differ_and_their_mean_is_the_checkpoint(tmp_pa
     assert weights.shape == (3, 128)
     assert torch.allclose(weights.mean(0), score[0], atol=1e-7)
     assert (weights[0] - weights[1]).abs().max() > 1e-2
+    scored = {}
+    for how in ("", "mean", "min", "cautious"):
+        door = open_model(f"hf:{folder}?dtype=float64&heads={how}" if how else f"hf:{folder}?dtype=float64")
+        scored[how] = asyncio.run(door.score(TALKS))
+        asyncio.run(door.close())
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float64).eval()
+    model.score.weight = torch.nn.Parameter(weights.double())
+    each = []
+    for talk in TALKS:
+        ids = Tokenized.load(str(folder)).render(talk, answer=False)
+        with torch.inference_mode():
+            each.append(model(torch.tensor([ids])).logits[0])
+    for how in ("mean", "min", "cautious"):
+        assert scored[how] == pytest.approx(combined(torch.stack(each), how).tolist(), abs=1e-9)
+    assert scored["mean"] == pytest.approx(scored[""], abs=1e-6)
+    with pytest.raises(UserError, match="is for reward models"):
+        open_model(f"hf:{POLICY}?heads=min")
 
 
 def test_a_head_of_its_own_for_each_labeler(tmp_path: Path) -> None:
@@ -375,12 +393,13 @@ def test_a_head_of_its_own_for_each_labeler(tmp_path: Path) -> None:
         for n in range(40)
         for labeler in "ab"
     ]
-    final = trained(
-        tmp_path, Config(labelers=True, learning_rate=2e-3, epochs=3, batch_size=8), Data(pairs=tuple(two))
-    ).final
+    third = tuple(pair(prompt(n), "5", "7 7 7", labeler="c") for n in range(50, 60))
+    data = Data(pairs=tuple(two), heldout_pairs=third)
+    final = trained(tmp_path, Config(labelers=True, learning_rate=2e-3, epochs=3, batch_size=8), data).final
     names, _ = read_heads(tmp_path / "checkpoint")
     assert names == ("a", "b")
     assert final["accuracy"] > 0.95
+    assert abs(final["eval_margin"]) < 0.5 * final["margin"]
 
 
 def test_a_frozen_trunk_is_read_once_and_left_alone(tmp_path: Path) -> None:
