@@ -47,8 +47,8 @@ def base_of(store: Store, spec: str) -> Base:
     if named.scheme == "sandbox":
         return Base(f"sandbox:{named.rest}", checkpoint(named.rest), "sandbox")
     if named.scheme in ("hf", "vllm"):
-        found = open_checkpoint(named.rest, scheme="hf")
-        return Base(f"hf:{Path(named.rest).name}", Path(found.path), "hf")
+        weights = open_checkpoint(named.rest, scheme="hf")
+        return Base(f"hf:{Path(named.rest).name}", Path(weights.path), "hf")
     raise UserError(f"'{spec}' has no weights that could be trained; use sandbox:policy, hf:PATH, or run:REF")
 
 
