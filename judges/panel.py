@@ -2,7 +2,7 @@
 
 Members are judges that grade single answers: several reward models, people's tastes, graders. Their own grades stay in the
 metadata. The low median (order statistic ``(k - 1) // 2``) is that of each answer; with answers to choose from instead of a
-continuum no rule is proof against every lie (arXiv 2503.09561; ``rlhf_eval.stats.strategyproof`` measures what a lie gains).
+continuum no rule is proof against every lie (arXiv 2503.09561; ``rlhf_eval.stats.strategyproof`` says what one gains).
 
     judge: {judge: panel, method: low_median, members: [{judge: reward_model, model: "hf:rm-a"}, ...]}
 """
@@ -54,7 +54,7 @@ async def judge(prompt: Prompt, completions: Sequence[Completion], model: Models
     panel = seats(config.members, where="panel")
     if pair := next((one.name for one in panel if one.plugin.ARITY != 1), ""):
         raise UserError(
-            f"the member {pair} compares answers; a panel takes judges that grade one, a jury those that compare"
+            f"the member {pair} compares answers; a panel takes those that grade one, a jury is for these"
         )
     verdicts = await asyncio.gather(
         *(one.plugin.judge(prompt, completions, model_of(one, model), one.config) for one in panel)

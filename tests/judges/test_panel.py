@@ -10,7 +10,7 @@ import pytest
 
 from judges import jury, panel, taste
 from rlhf_eval.errors import UserError
-from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.records import Completion
 from rlhf_eval.sandbox.gold import reward
 from rlhf_eval.sandbox.world import prompts
 
@@ -41,15 +41,15 @@ def test_the_taste_as_it_stands_is_gold() -> None:
 def test_errors_have_their_size_and_are_shared_as_told() -> None:
     def errors(seed: int, shared: float) -> list[float]:
         config = taste.Config(correct=0, followed=0, brief=0, noise=2, shared=shared, seed=seed)
-        answers = [answer("7", k) for k in range(2000)]
+        answers = [answer("7", k) for k in range(800)]
         return [asyncio.run(taste.judge(PROMPT, (a,), None, config)).scores[0] for a in answers]
 
     one, other, joined = errors(1, 0), errors(2, 0), (errors(1, 0.5), errors(2, 0.5))
     assert one == errors(1, 0)
     assert fmean(one) == pytest.approx(0, abs=0.2)
-    assert pstdev(joined[0]) == pytest.approx(2, abs=0.15)
-    assert correlation(one, other) == pytest.approx(0, abs=0.08)
-    assert correlation(*joined) == pytest.approx(0.5, abs=0.08)
+    assert pstdev(joined[0]) == pytest.approx(2, abs=0.2)
+    assert correlation(one, other) == pytest.approx(0, abs=0.1)
+    assert correlation(*joined) == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ValueError, match="shared"):
         taste.Config(shared=1.5)
 

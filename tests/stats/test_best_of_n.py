@@ -113,19 +113,25 @@ def planted(kind, seed, prompts=150, samples=400):
         return gold, gold
     if kind == "gaussian":
         return gold + rng.normal(size=gold.shape), gold
+    if kind == "exploited":  # the proxy goes on paying for what gold punishes beyond a measure
+        feature = rng.normal(size=gold.shape)
+        return gold + feature, gold + feature - 3 * np.maximum(feature - 1, 0)
     return gold + rng.standard_t(3, gold.shape) * 1.2, gold
 
 
 SIZES = [2, 4, 8, 16, 32, 64, 128, 256]
 
 
-def test_only_heavy_tails_over_optimise():
+def test_heavy_tails_and_exploited_features_over_optimise_and_plain_noise_does_not():
     gaussian = best_of_n_optimum(*planted("gaussian", 3), SIZES, draws=300)
     assert gaussian.b.high < 0.1
     heavy = best_of_n_optimum(*planted("heavy", 4), SIZES, draws=300)
     assert heavy.b.low > 0.1
     assert heavy.n_low <= heavy.n <= heavy.n_high
     assert 4 < heavy.n < 200
+    exploited = best_of_n_optimum(*planted("exploited", 8), SIZES, draws=300)
+    assert exploited.b.low > 0.3
+    assert 4 < exploited.n < 100
     perfect = best_of_n_optimum(*planted("perfect", 5), SIZES, draws=300)
     assert perfect.n > 256
 
