@@ -25,12 +25,12 @@ SUFFIX = {"html": ".html", "md": ".md", "latex": ".tex"}
 
 def dashboard(options: argparse.Namespace) -> int:
     """Serve the pages until Ctrl-C."""
-    return _serve(options, "")
+    return _serve(options, "", "run")
 
 
 def label(options: argparse.Namespace) -> int:
     """Serve the pages, starting where people label."""
-    return _serve(options, "label")
+    return _serve(options, "label", "of")
 
 
 def report(options: argparse.Namespace) -> int:
@@ -62,14 +62,15 @@ def _tables(session: Session, form: str, *, judge: str, baseline: str, run: str)
     return "\n".join([*(rendered(board, form) for board in boards), "\n\n".join(stamps), ""])
 
 
-def _serve(options: argparse.Namespace, page: str) -> int:
+def _serve(options: argparse.Namespace, page: str, key: str) -> int:
+    """Serve the app and print where ``page`` is; its filter ``key`` is set to the run that was asked for."""
     if find_spec("streamlit") is None:
         raise UserError(f"the dashboard needs the package 'streamlit': {registry.install_hint('streamlit')}")
     app = find_spec(registry.PLUGINS["page"]["app"])
     if app is None or app.origin is None:
         raise UserError("the dashboard of rlhf-eval is missing; install rlhf-eval again")
     store = Session(Options(store=Path(options.store))).store
-    query = f"?{urlencode({'run': store.find(options.run).id})}" if options.run else ""
+    query = f"?{urlencode({key: store.find(options.run).id})}" if options.run else ""
     port = _port(options.host, options.port)
     where = "localhost" if options.host in ("0.0.0.0", "::") else options.host
     print(f"dashboard: http://{where}:{port}/{page}{query}   (Ctrl-C ends it)", flush=True)

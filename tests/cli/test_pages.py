@@ -77,7 +77,7 @@ def test_the_dashboard_serves_this_machine_only_until_it_is_stopped(judged: Any,
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/label\?run=(\S+)", line)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/label\?of=(\S+)", line)
         assert found is not None, line
         assert found[2] == judged.store.find("latest").id
         assert _healthy(int(found[1]))
