@@ -244,16 +244,21 @@ def select(
     return rows
 
 
-def _gaps(found: Pairs, kept: Ints, straight: Bools, chars: tuple[pa.Array, Ints]) -> dict[str, Bools]:
+def chars_of(found: Pairs, rows: Ints, chars: tuple[pa.Array, Ints]) -> tuple[Floats, Floats]:
+    """Characters of ``x`` and of ``y`` in some rows; ``chars`` is what ``lengths`` says."""
     import pyarrow.compute as pc
 
     ids, counts = chars
 
     def of(column: str) -> Floats:
-        place = pc.index_in(found.table.column(column).take(kept), value_set=ids).to_numpy()
+        place = pc.index_in(found.table.column(column).take(rows), value_set=ids).to_numpy()
         return np.asarray(counts[place.astype(np.int64)], dtype=np.float64)
 
-    x, y = of("x"), of("y")
+    return of("x"), of("y")
+
+
+def _gaps(found: Pairs, kept: Ints, straight: Bools, chars: tuple[pa.Array, Ints]) -> dict[str, Bools]:
+    x, y = chars_of(found, kept, chars)
     left, right = np.where(straight, x, y) + 1, np.where(straight, y, x) + 1
     longer, shorter = left > MUCH * right, right > MUCH * left
     return {"longer": longer, "shorter": shorter, "alike": ~longer & ~shorter}

@@ -42,9 +42,9 @@ def met(store: Store, *, run: str = "") -> tuple[Standing, ...]:
     return found
 
 
-def runs_with_judgments(store: Store) -> list[str]:
-    """The runs that hold judgments, newest first."""
-    table = store.sql("select distinct run_id from judgments order by 1 desc")
+def runs_with_judgments(store: Store, judge: str = "") -> list[str]:
+    """The runs that hold judgments, or those of one judge, newest first."""
+    table = store.sql("select distinct run_id from judgments where $1 in ('', judge) order by 1 desc", [judge])
     return [str(run) for run in table.column(0).to_pylist()]
 
 

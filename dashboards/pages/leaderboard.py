@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
 
 from dashboards import charts, show, words
 from dashboards.data import results
+from dashboards.data.equal_length import at_equal_length
 from dashboards.data.examples import OUTCOMES
 from dashboards.data.state import Nothing
 from rlhf_eval.benchmarks.boards import Board
 from rlhf_eval.records import Estimate
+from rlhf_eval.stats.length_control import StyleControlled
 
+LENGTH = "What would be left of each win rate if no answer were longer than the baseline's."
 EVEN = 0.5
 DRAWN = 40
 """Models that the chart shows; the table has all."""
@@ -54,6 +57,8 @@ def _win_rates() -> None:
     _chart(board, frame)
     _table(board, frame)
     _how(board, run=run, category=category)
+    if not category and st.toggle("At equal length", key="equal_length", bind="query-params", help=LENGTH):
+        _equal_length(board, show.ask(at_equal_length, judge, baseline, run=run))
 
 
 def _answer(board: Board) -> None:
@@ -178,6 +183,33 @@ def _next(board: Board, chosen: Sequence[str]) -> None:
         )
     if len(chosen) < 2:
         st.caption("Select two rows of the table to compare other models.")
+
+
+def _equal_length(board: Board, controlled: Mapping[str, StyleControlled]) -> None:
+    """The same models if no answer were longer than the baseline's, or why that cannot be said."""
+    rows = []
+    for row in board.rows:
+        model = str(row.settings["model"])
+        found = controlled[model]
+        at = found.adjusted
+        rows.append(
+            [
+                model,
+                words.rate(row),
+                f"{100 * at.value:.1f} % [{100 * at.low:.1f}, {100 * at.high:.1f}]" if at else "-",
+                f"{100 * (at.value - row.value):+.1f}" if at else "-",
+                f"{row.n:,}",
+                words.doubt(row.n) or found.reason,
+            ]
+        )
+    head = ["model", "as judged", "at equal length", "points", "n", "note"]
+    show.table(head, rows, right=[1, 2, 3, 4], caption=f"Win rate against {board.baseline}, judge {board.judge}")
+    show.how(
+        "A logistic model of the verdict on the difference in length is read off at difference 0; the interval follows "
+        "the influence function, clustered by prompt. Where the lengths hardly overlap it is not identified, and says so. "
+        "If better answers are honestly longer, that goes too: this is *length-adjusted*, not *true*.",
+        show.command("evaluate", "alpaca_eval", "--judgments", show.ask(results.runs_with_judgments, board.judge)[0]),
+    )
 
 
 def _measurements(measured: Sequence[tuple[str, Estimate]]) -> None:
