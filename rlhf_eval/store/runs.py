@@ -148,8 +148,8 @@ class Store:
     def find(self, ref: str) -> Run:
         """The run that ``ref`` names: an id, four or more digits of its hash, ``latest``, or ``latest:<verb>``.
 
-        A leading ``run:``, by which models are told from runs, may stay. Of several runs with the same hash it is the newest.
-        Raises UserError naming the nearest ones.
+        A leading ``run:``, by which models are told from runs, may stay. Of several runs with the same hash it is the
+        newest. Raises UserError naming the nearest ones.
         """
         names, ref = self._names(), ref.removeprefix("run:")
         if ref == "latest" or ref.startswith("latest:"):
