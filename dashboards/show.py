@@ -41,7 +41,8 @@ STYLE = """<style>
 [data-testid=stMainBlockContainer] {padding-top: 3.2rem; padding-bottom: 4rem;}
 [data-testid=stCaptionContainer] {color: inherit; opacity: 1;}
 [data-testid=stCaptionContainer] p {opacity: .82;}
-[data-testid=stMain] [data-testid=stPageLink-NavLink] p {text-decoration: underline; text-underline-offset: 3px;}
+[data-testid=stMain] [data-testid=stPageLink-NavLink] p {text-decoration: underline; text-underline-offset: 3px;
+  white-space: normal; overflow: visible;}
 .re-card {border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem; height: 100%;
   overflow-wrap: anywhere;}
 .re-card .label {font-size: .85rem;}
