@@ -73,7 +73,12 @@ def cluster_draws(clusters: int, draws: int, seed: int) -> Iterator[Floats]:
 
 
 def expanded_percentiles(replicates: Floats, clusters: int, level: float) -> tuple[float, float]:
-    """The two quantiles of bootstrap replicates that match a t interval with ``clusters - 1`` degrees of freedom."""
+    """The two quantiles of bootstrap replicates that match a t interval with ``clusters - 1`` degrees of freedom.
+
+    One cluster bounds nothing.
+    """
+    if clusters < 2:
+        return -math.inf, math.inf
     t = special.stdtrit(clusters - 1, (1 + level) / 2) * math.sqrt(clusters / (clusters - 1))
     tail = float(special.ndtr(-t))
     low, high = np.quantile(replicates, [tail, 1 - tail])

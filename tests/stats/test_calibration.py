@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.stats.calibration import calibration, expected_calibration_error, fit_isotonic, fit_temperature
+from rlhf_eval.stats.calibration import (
+    calibration,
+    ece_interval,
+    expected_calibration_error,
+    fit_isotonic,
+    fit_temperature,
+)
 
 
 def judged(n, temperature, seed):
@@ -86,3 +92,8 @@ def test_ece_does_not_depend_on_the_order_of_the_rows():
 def test_ties_have_no_place_in_a_calibration():
     with pytest.raises(UserError, match="leave ties out"):
         calibration([0.5, 0.5], [0.5, 1])
+
+
+def test_one_cluster_bounds_nothing() -> None:
+    found = ece_interval([0.2, 0.7, 0.9], [0, 1, 1], ["a", "a", "a"])
+    assert (found.low, found.high) == (0.0, 1.0)

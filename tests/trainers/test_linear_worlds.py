@@ -138,7 +138,8 @@ def test_soft_labels_keep_the_scale_of_the_reward_and_hard_ones_blow_it_up(count
     p = torch.sigmoid(x[0] @ torch.tensor(truth))
     soft = solved(x, lambda d: losses.soft(losses.sigmoid, d[0], p), ridge=1e-6)[0].numpy()
     hard = solved(x, lambda d: losses.soft(losses.sigmoid, d[0], (p > 0.5).double()))[0].numpy()
-    drawn = solved(x, lambda d: losses.soft(losses.sigmoid, d[0], (torch.tensor(rng.random(count)) < p).double()))[0].numpy()
+    votes = (torch.tensor(rng.random(count)) < p).double()
+    drawn = solved(x, lambda d: losses.soft(losses.sigmoid, d[0], votes))[0].numpy()
     np.testing.assert_allclose(soft, truth, atol=0.02)
     assert np.linalg.norm(hard) > 2.5 * np.linalg.norm(truth)
     assert hard @ truth / np.linalg.norm(hard) / 2 > 0.95
