@@ -127,8 +127,11 @@ class VllmSampler:
 
     def reload(self, weights: Mapping[str, Tensor]) -> None:
         """Copy the policy's weights into the engine, and forget what it had cached under the old ones."""
-        worker = self._engine.llm_engine.model_executor.driver_worker
-        worker.model_runner.model.load_weights(weights.items())
+        live = ((name, value.detach()) for name, value in weights.items())
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": live})
+        # A head that shares the embedding's weights is not packed anew with it (seen on the CPU, vLLM 0.32).
+        head = self._engine.llm_engine.model_executor.driver_worker.model_runner.model.lm_head
+        head.quant_method.process_weights_after_loading(head)
         self._engine.reset_prefix_cache()
 
 

@@ -29,13 +29,15 @@ def test_it_draws_what_the_trainer_s_model_would_and_follows_its_weights():
         for i, p in enumerate(prompts("heldout", 8))
     ]
     ours, theirs = HfSampler(model, ends=ends), VllmSampler(str(POLICY), ends=ends, dtype="float32")
-    coldest = {"temperature": 1e-4, "max_tokens": 12}
+    coldest = {"temperature": 0.0, "max_tokens": 12}
     before = theirs.sample(asks, **coldest)
     assert [[d.ids for d in group] for group in before] == [[d.ids for d in g] for g in ours.sample(asks, **coldest)]
 
     with torch.no_grad():
         for layer in model.model.layers:
             layer.mlp.down_proj.weight.mul_(0.3)
+        for weight in model.parameters():
+            weight.mul_(1.02)
     theirs.reload(dict(model.named_parameters()))
     after = theirs.sample(asks, **coldest)
     assert [[d.ids for d in group] for group in after] == [[d.ids for d in g] for g in ours.sample(asks, **coldest)]
