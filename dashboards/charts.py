@@ -16,11 +16,18 @@ MARKS = ("circle", "diamond", "square")
 
 
 def forest(
-    frame: pd.DataFrame, *, order: Sequence[str], x: str, reference: float, groups: Sequence[str], percent: bool = True
+    frame: pd.DataFrame,
+    *,
+    order: Sequence[str],
+    x: str,
+    reference: float,
+    groups: Sequence[str],
+    percent: bool = True,
+    unit: str = "prompts",
 ) -> alt.LayerChart:
     """A point with its interval for each row; columns ``name``, ``value``, ``low``, ``high``, ``n``, ``group``.
 
-    ``reference`` is where the line of no difference stands; ``groups`` are shown by shape and colour.
+    ``reference`` is where the line of no difference stands; ``groups`` are shown by shape and colour; ``unit`` is what n counts.
     """
     form = ".0%" if percent else "+.2f"
     across = alt.X("low:Q", title=x, axis=alt.Axis(format=form, tickCount=10), scale=alt.Scale(zero=False, nice=True))
@@ -36,7 +43,7 @@ def forest(
         alt.Tooltip("value:Q", title=x, format=".1%" if percent else "+.3f"),
         alt.Tooltip("low:Q", title="95 % from", format=".1%" if percent else "+.3f"),
         alt.Tooltip("high:Q", title="to", format=".1%" if percent else "+.3f"),
-        alt.Tooltip("n:Q", title="prompts", format=","),
+        alt.Tooltip("n:Q", title=unit, format=","),
     ]
     base = alt.Chart(frame)
     line = alt.Chart(pd.DataFrame({"at": [reference]})).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="at:Q")

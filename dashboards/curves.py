@@ -43,11 +43,12 @@ def means(
     log: bool = False,
     groups: Sequence[str] = (),
     height: int = HEIGHT,
+    unit: str = "prompts",
 ) -> alt.LayerChart:
     """Points with intervals at numbers; columns ``x``, ``value``, ``low``, ``high``, ``n``, ``group``, ``note``.
 
     ``level`` draws a line of no effect, ``diagonal`` the line where what is said is what is; ``log`` is for numbers over
-    zero that differ by factors. Points of a group of more than one are joined.
+    zero that differ by factors. Points of a group of more than one are joined; ``unit`` is what n counts.
     """
     named = list(groups) or sorted(frame["group"].unique().tolist())
     legend = alt.Legend(title=None, orient="top", labelLimit=420, symbolSize=90, columns=1) if len(named) > 1 else None
@@ -65,7 +66,7 @@ def means(
         alt.Tooltip("value:Q", title=y, format=form),
         alt.Tooltip("low:Q", title="95 % from", format=form),
         alt.Tooltip("high:Q", title="to", format=form),
-        alt.Tooltip("n:Q", title="prompts", format=","),
+        alt.Tooltip("n:Q", title=unit, format=","),
         alt.Tooltip("note:N", title="what"),
     ]
     axis = alt.Y("low:Q", title=y, axis=alt.Axis(format=form), scale=alt.Scale(zero=False))

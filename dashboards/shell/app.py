@@ -1,4 +1,4 @@
-"""The dashboard: ten pages over one store, in four groups.
+"""The dashboard: eleven pages over one store, in four groups.
 
     rlhf-eval dashboard
 
@@ -22,7 +22,7 @@ PAGES = {
     },
     "Judges": {"judge_quality": "Judge quality", "reward_models": "Reward models"},
     "Data": {"preference_sets": "Preference sets", "label": "Label"},
-    "Runs": {"training": "Training", "jobs": "Jobs and cost"},
+    "Runs": {"training": "Training", "studies": "Studies", "jobs": "Jobs and cost"},
 }
 """Group to the pages in it: file in ``pages/`` and part of the URL, to title. The first is home."""
 HIDDEN = {"lineage": "Lineage"}

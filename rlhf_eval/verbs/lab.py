@@ -77,7 +77,13 @@ async def lab(
     if count < 2:
         raise UserError(f"--seeds is {count}; a study needs at least 2, one has no interval")
     observed = [found async for found in _observe(session, study, count)]
-    settings = {"study": study.title, "seeds": count, "quick": quick, "content": fingerprint(study.line, study.arms)}
+    settings = {
+        "study": study.title,
+        "recipe": Path(name).stem,
+        "seeds": count,
+        "quick": quick,
+        "content": fingerprint(study.line, study.arms),
+    }
     inputs = {f"{o.arm}, seed {o.seed}": o.run for o in observed}
     estimates = [*compared(study, observed), *curved(study, observed)]
     with session.begin("lab", settings, inputs, free=True) as writer:
