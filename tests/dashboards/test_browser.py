@@ -101,20 +101,6 @@ def test_examples_are_walked_by_key(visitor: Any, expect: Callable[..., Any]) ->
     expect(page.get_by_text(re.compile(r"^2 of 40$"))).to_be_visible()
 
 
-def test_a_label_is_saved_by_key_and_read_back(
-    visitor: Any, site: tuple[str, Store], expect: Callable[..., Any]
-) -> None:
-    page = visitor.open("label?person=ada")
-    expect(page.get_by_role("region", name="left answer")).to_be_visible()
-    page.keyboard.press("1")
-    expect(page.get_by_text(re.compile(r"^1 of .* answered by ada"))).to_be_visible()
-    written = (site[1].labels_folder / "ada.jsonl").read_text("utf-8").splitlines()
-    assert len(written) == 1
-    page.reload()
-    visitor.settle()
-    expect(page.get_by_text(re.compile(r"^1 of .* answered by ada"))).to_be_visible()
-
-
 def test_hostile_answers_are_only_text(
     visitor: Any, hostile_answers: Mapping[str, str], expect: Callable[..., Any]
 ) -> None:
