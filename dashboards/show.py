@@ -160,13 +160,13 @@ def _refused(error: UserError) -> None:
     st.error(words.escaped(str(error)))
     if not (opened().store.path / "runs").is_dir():
         st.markdown("A store with something on every page, made here without any model of yours:")
-        st.code(command("demo"), language="bash")
+        st.code(command("demo"), language=None)
 
 
 def nothing(message: str, how_to_fill: str) -> None:
     """An empty page: what is missing and the command that brings it."""
     st.info(words.escaped(message))
-    st.code(command(*shlex.split(how_to_fill)[1:]), language="bash")
+    st.code(command(*shlex.split(how_to_fill)[1:]), language=None)
 
 
 def _unfinished(found: Sequence[Unfinished]) -> None:
@@ -297,7 +297,7 @@ def how(text: str, reproduce: str) -> None:
     with st.popover("How computed"):
         st.markdown(text)
         st.markdown("The same numbers on the command line:")
-        st.code(reproduce, language="bash")
+        st.code(reproduce, language=None)
 
 
 # Foreign text ---------------------------------------------------------------------------------------------------------

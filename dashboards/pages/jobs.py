@@ -83,7 +83,7 @@ def _ended(job: Job) -> str:
 
 def _resume(job: Job) -> None:
     if job.resume:
-        st.code(words.safe(job.resume, longest=2_000), language="bash")
+        st.code(words.safe(job.resume, longest=2_000), language=None)
     else:
         st.caption("The run does not say how it was started; the same command again resumes it.")
 

@@ -66,7 +66,7 @@ def _headline(found: Quality) -> None:
             "This judge was never audited. What stands here is what stored verdicts tell; an audit also buys swapped "
             "orders, repeats, altered copies and injected orders."
         )
-        st.code(show.command("audit", "--judge", found.judge), language="bash")
+        st.code(show.command("audit", "--judge", found.judge), language=None)
     else:
         alarms = [finding.name for finding in found.card.alarms]
         if alarms:

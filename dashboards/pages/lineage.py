@@ -53,7 +53,7 @@ def _row(behind: Behind) -> None:
         st.caption("No training of this store made the model: it came from elsewhere, or its answers were loaded.")
     if not behind.cards:
         st.caption("The judge was never audited:")
-        st.code(show.command("audit", "--judge", behind.judge), language="bash")
+        st.code(show.command("audit", "--judge", behind.judge), language=None)
     places = st.columns(3)
     with places[0]:
         show.link("examples", "Read the answers and verdicts", judge=behind.judge, a=behind.model, b=behind.baseline)
@@ -82,7 +82,7 @@ def _here(stop: Stop) -> None:
     about += [["cost", f"${run.usage.cost:,.4f}, {run.usage.prompt_tokens + run.usage.completion_tokens:,} tokens"]]
     show.table(["", ""], about)
     if run.versions.get("command"):
-        st.code(words.safe(run.versions["command"], longest=2_000), language="bash")
+        st.code(words.safe(run.versions["command"], longest=2_000), language=None)
     with st.expander("Resolved settings and versions"):
         st.code(words.safe(write_yaml(dict(run.config))), language="yaml")
         st.code(words.safe(write_yaml({k: v for k, v in run.versions.items() if k != "command"})), language="yaml")

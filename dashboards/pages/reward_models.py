@@ -45,7 +45,7 @@ def _tiles(found: Report) -> None:
         label = f"Accuracy against {found.reference or 'gold or people'}"
         if found.accuracy is None:
             show.card(label, "not measured", [found.missing["accuracy"]], grey=True)
-            st.code(show.command("judge", "--judge", "gold", "--completions", "latest:generate"), language="bash")
+            st.code(show.command("judge", "--judge", "gold", "--completions", "latest:generate"), language=None)
         else:
             show.estimate(found.accuracy, label=label)
     with columns[1]:
@@ -141,7 +141,7 @@ def _curves(found: Report) -> None:
     st.subheader("What choosing the best of n by it is worth", anchor=False)
     if not found.curves:
         st.caption(words.escaped(found.missing.get("best of n", "No model has several graded answers a prompt.")))
-        st.code(show.command("generate", "--model", "SPEC", "-n", "16"), language="bash")
+        st.code(show.command("generate", "--model", "SPEC", "-n", "16"), language=None)
         return
     for start in range(0, len(found.curves), 2):
         for column, curve in zip(st.columns(2), found.curves[start : start + 2], strict=False):
