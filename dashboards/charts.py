@@ -27,7 +27,8 @@ def forest(
 ) -> alt.LayerChart:
     """A point with its interval for each row; columns ``name``, ``value``, ``low``, ``high``, ``n``, ``group``.
 
-    ``reference`` is where the line of no difference stands; ``groups`` are shown by shape and colour; ``unit`` is what n counts.
+    ``reference`` is where the line of no difference stands; ``groups`` are shown by shape and colour, and
+    ``unit`` is what n counts.
     """
     form = ".0%" if percent else "+.2f"
     across = alt.X("low:Q", title=x, axis=alt.Axis(format=form, tickCount=10), scale=alt.Scale(zero=False, nice=True))

@@ -128,6 +128,9 @@ def _sets(add: Add) -> None:
     command.add_argument("--against", action="append", metavar="FILE", help="a benchmark that the set must not hold")
     command.add_argument("--policy", action="append", metavar="MODEL", help="a model that will be trained on it")
     command.add_argument("--out", metavar="STEM", help="write the card to STEM.md and STEM.json")
+    command.add_argument(
+        "--suspects", metavar="FILE", help="write the pairs whose labels the other pairs speak against"
+    )
     command.add_argument("--strict", action="store_true", default=None, help="exit 4 where there is a warning")
     command.add_argument("--limit", type=int, metavar="N", help="only the first N pairs")
     command.add_argument("--seed", type=int, default=0, help="seed of the samples of diversity (%(default)s)")

@@ -21,7 +21,7 @@ from rlhf_eval.verbs.verify import verify as make_again
 
 def lint(options: argparse.Namespace) -> int:
     """The data card of a preference file."""
-    table = _given(options, "file", "against", "policy", "out", "strict")
+    table = _given(options, "file", "against", "policy", "out", "suspects", "strict")
     show_sets.lint(look(_session(options), table), options.file, as_json=options.json)
     return 0
 

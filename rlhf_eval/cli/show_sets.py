@@ -13,6 +13,7 @@ import msgspec
 from rlhf_eval.cli import show
 from rlhf_eval.records import Estimate
 from rlhf_eval.stages.card import Card
+from rlhf_eval.stages.suspects import Suspects
 from rlhf_eval.verbs.corrupt import CorruptResult
 from rlhf_eval.verbs.lint import LintResult
 from rlhf_eval.verbs.pairs import Ablation
@@ -41,12 +42,22 @@ def lint(result: LintResult, path: str, *, as_json: bool) -> None:
     """The data card of a file."""
     if as_json:
         written = [str(page) for page in result.written]
-        _emit({"event": "data_card", "card": msgspec.to_builtins(result.card), "written": written})
+        doubted = {"doubted": _doubted(result.suspects)} if result.suspects else {}
+        _emit({"event": "data_card", "card": msgspec.to_builtins(result.card), **doubted, "written": written})
         return
     print(f"\n{card_text(result.card)}\n")
+    if result.suspects:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in _doubted(result.suspects).items())
+        print(f"  labels that the other pairs speak against: {told}")
     for page in result.written:
         print(f"  results: {page}")
     print(f"  next:    rlhf-eval train dpo --data {shlex.quote(path)} --model SPEC")
+
+
+def _doubted(found: Suspects) -> dict[str, float]:
+    """How many labels are doubted, how often the doubter agrees (one half: it knows nothing), and its AUROC where known."""
+    known = {} if found.auroc is None else {"auroc": found.auroc}
+    return {"doubted": found.flagged, "of": len(found.ranked), "agreement": found.agreement, **known}
 
 
 def card_text(card: Card) -> str:

@@ -33,6 +33,8 @@ class Sheet:
     chosen_model: list[str] = field(default_factory=list)
     rejected_model: list[str] = field(default_factory=list)
     labeler: list[str] = field(default_factory=list)
+    flipped: list[bool | None] = field(default_factory=list)
+    """Whether a label was turned on purpose, where the set says so."""
     rows: int = 0
     """Rows that were read, the broken ones among them."""
     broken: Counter[str] = field(default_factory=Counter)
@@ -64,6 +66,7 @@ class Sheet:
         margin: float = np.nan,
         models: tuple[str, str] = ("", ""),
         labeler: str = "",
+        flipped: bool | None = None,
     ) -> None:
         """Append a pair."""
         self.prompt.append(prompt)
@@ -74,6 +77,7 @@ class Sheet:
         self.chosen_model.append(models[0])
         self.rejected_model.append(models[1])
         self.labeler.append(labeler)
+        self.flipped.append(flipped)
 
 
 def sheet_of(pairs: Iterable[PreferencePair]) -> Sheet:
@@ -89,6 +93,7 @@ def sheet_of(pairs: Iterable[PreferencePair]) -> Sheet:
             margin=pair.margin,
             models=(str(pair.metadata.get("chosen_model", "")), str(pair.metadata.get("rejected_model", ""))),
             labeler=pair.labeler,
+            flipped=pair.metadata.get("flipped"),
         )
     return sheet
 
@@ -151,6 +156,7 @@ def _take(sheet: Sheet, row: Row) -> str:
         margin=_margin(values),
         models=(_text(values.get("chosen_model")), _text(values.get("rejected_model"))),
         labeler=_text(values.get("labeler")),
+        flipped=_flag(values.get("flipped")),
     )
     return ""
 
@@ -205,6 +211,10 @@ def _joined(messages: Sequence[Message]) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _number(value: Any) -> float:

@@ -1,6 +1,7 @@
 """``lint``: the data card of anybody's preference file; nothing is stored and no model is called.
 
-rlhf-eval lint preferences.jsonl --set against=benchmark.jsonl --set out=card
+rlhf-eval lint preferences.jsonl --against benchmark.jsonl --out card
+rlhf-eval lint preferences.jsonl --suspects doubted.jsonl
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rlhf_eval.interop.files import hash_of
 from rlhf_eval.interop.recognise import recognise
 from rlhf_eval.stages.card import Card, card_of, markdown
 from rlhf_eval.stages.sheet import read_sheet
+from rlhf_eval.stages.suspects import Suspects, suspects
 from rlhf_eval.verbs.session import Session
 
 
@@ -34,16 +36,19 @@ class Settings:
     """Names of the models that will be trained, for the on-policy share."""
     out: str = ""
     """Write the card to OUT.md and OUT.json."""
+    suspects: str = ""
+    """Write the pairs whose labels the other pairs speak against to this file (JSONL), the likeliest mistake first."""
     strict: bool = False
     """Exit with 4 where there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class LintResult:
-    """The card, and where it was written."""
+    """The card, what is doubted where that was asked, and where both were written."""
 
     card: Card
     written: tuple[Path, ...]
+    suspects: Suspects | None = None
 
 
 def lint(session: Session, table: Mapping[str, Any]) -> LintResult:
@@ -63,9 +68,12 @@ def lint(session: Session, table: Mapping[str, Any]) -> LintResult:
         seed=session.options.seed,
     )
     written = write_card(card, Path(settings.out)) if settings.out else ()
+    found = suspects(sheet, seed=session.options.seed) if settings.suspects else None
+    if found:
+        written = (*written, write_suspects(found, Path(settings.suspects)))
     if settings.strict and card.warnings:
         raise GateFailed(f"{path.name}: {len(card.warnings)} warnings; the first: {card.warnings[0]}")
-    return LintResult(card, written)
+    return LintResult(card, written, found)
 
 
 def names(value: tuple[str, ...] | str) -> tuple[str, ...]:
@@ -80,6 +88,19 @@ def benchmark_prompts(paths: tuple[str, ...]) -> list[str]:
         reader = registry.load("format", recognise(Path(path)))
         texts += [prompt.text for prompt in reader.read(Path(path)).prompts]
     return list(dict.fromkeys(texts))
+
+
+def write_suspects(found: Suspects, path: Path) -> Path:
+    """The doubted pairs as JSON Lines, which appear whole or not at all."""
+    rows = b"".join(msgspec.json.encode(one) + b"\n" for one in found.ranked[: found.flagged])
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(rows)
+        draft.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: the doubted pairs cannot be written: {error.strerror}") from error
+    return path
 
 
 def write_card(card: Card, stem: Path) -> tuple[Path, ...]:

@@ -43,6 +43,19 @@ def test_lint_shows_the_card_of_anybodys_file_and_writes_it(cli: Any) -> None:
     assert event["card"]["counts"]["pairs"] == 5
 
 
+def test_lint_names_the_labels_that_the_others_speak_against(cli: Any) -> None:
+    records = [
+        {"prompt": f"Q{n}", "chosen": f"good answer {n % 7}", "rejected": f"bad reply {n % 5}", "flipped": n % 10 == 0}
+        for n in range(100)
+    ]
+    turned = [{**r, "chosen": r["rejected"], "rejected": r["chosen"]} if r["flipped"] else r for r in records]
+    shown = cli.done("lint", rows(cli.home / "theirs.jsonl", turned), "--suspects", "doubted.jsonl").out
+    assert "speak against: doubted 10, of 100, agreement 0.9, auroc 1" in shown
+    doubted = [json.loads(line) for line in (cli.home / "doubted.jsonl").read_text().splitlines()]
+    assert sorted(row["row"] for row in doubted) == list(range(0, 100, 10))
+    assert all(row["believed"] < 0.3 for row in doubted)
+
+
 def test_lint_is_a_gate_where_it_is_asked_to(cli: Any) -> None:
     file = rows(cli.home / "theirs.jsonl", FAULTY)
     assert cli("lint", file, "--strict").code == 4
