@@ -34,7 +34,9 @@ def forest(
     across = alt.X("low:Q", title=x, axis=alt.Axis(format=form, tickCount=10), scale=alt.Scale(zero=False, nice=True))
     down = alt.Y(
         "name:N", sort=list(order), title=None,
-        axis=alt.Axis(labelOverlap=False, labelFlush=False, labelLimit=260, labelPadding=8, domain=False, ticks=False),
+        axis=alt.Axis(
+            labelOverlap=False, labelFlush=False, labelLimit=260, labelPadding=8, domain=False, ticks=False
+        ),
     )  # fmt: skip
     legend = None if len(groups) < 2 else alt.Legend(title=None, orient="top", labelLimit=500, symbolSize=90)
     colour = alt.Color("group:N", sort=list(groups), legend=legend, scale=alt.Scale(domain=list(groups)))
