@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import open_checkpoint
-from rlhf_eval.models.weights import load_weights
+from rlhf_eval.models.local.checkpoints import open_checkpoint
+from rlhf_eval.models.local.weights import load_weights
 
 
 class Critic(nn.Module):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import first_line, need, open_checkpoint, quiet
+from rlhf_eval.models.local.checkpoints import first_line, need, open_checkpoint, quiet
 from rlhf_eval.records import Demonstration, Message, PreferencePair
 from rlhf_eval.stages.pairs import Labelled
 

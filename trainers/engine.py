@@ -26,7 +26,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import need, open_checkpoint, quiet
+from rlhf_eval.models.local.checkpoints import need, open_checkpoint, quiet
 from rlhf_eval.stages.training import Job, Metrics, Plan
 from trainers.batch import Layout, collate
 from trainers.data import E, Example, Limit, Tokenized

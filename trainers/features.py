@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_eval.models.checkpoints import fingerprint_folder
+from rlhf_eval.models.local.checkpoints import fingerprint_folder
 from rlhf_eval.records import fingerprint
 from rlhf_eval.stages.training import Job
 from trainers.batch import Layout

@@ -2,7 +2,7 @@
 
 Several heads are an ensemble, or one for each labeler. As they are linear, the mean of their rewards is the reward of their
 mean, and this one is the checkpoint's ``score``: transformers, vLLM and RewardBench load it as any reward model. All heads
-lie beside it; ``rlhf_eval.models.heads`` reads them, and says what can be made of them.
+lie beside it; ``rlhf_eval.models.local.heads`` reads them, and says what can be made of them.
 
     model = load_scorer("checkpoint/", heads=4, seed=0)
     model(input_ids=..., attention_mask=..., position_ids=..., at=at).rewards   # (N, 4), float32
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import first_line, need, open_checkpoint, quiet
-from rlhf_eval.models.heads import HEADS
+from rlhf_eval.models.local.checkpoints import first_line, need, open_checkpoint, quiet
+from rlhf_eval.models.local.heads import HEADS
 from trainers.data import Example, Tokenized
 
 PAD = "<|padding|>"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import first_line, need, open_checkpoint, quiet
+from rlhf_eval.models.local.checkpoints import first_line, need, open_checkpoint, quiet
 
 CHUNK = 512
 """Positions whose logits exist at one time; at a vocabulary of 128,000 in float32 that is 256 MiB."""

@@ -36,8 +36,8 @@ from torch import Tensor, nn
 
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import RequestFailed, UserError
-from rlhf_eval.models.checkpoints import open_checkpoint, quiet
-from rlhf_eval.models.weights import device_of, ends_of
+from rlhf_eval.models.local.checkpoints import open_checkpoint, quiet
+from rlhf_eval.models.local.weights import device_of, ends_of
 from rlhf_eval.records import Completion, Prompt, Sampling, Usage, fingerprint
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward
 from rlhf_eval.stats.intervals import paired

@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from rlhf_eval.models.checkpoints import fingerprint_folder
+from rlhf_eval.models.local.checkpoints import fingerprint_folder
 from rlhf_eval.records import fingerprint
 from rlhf_eval.stages.training import Job
 from trainers.batch import Layout, collate, model_inputs, per_answer

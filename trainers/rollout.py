@@ -19,8 +19,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rlhf_eval.models.checkpoints import need
-from rlhf_eval.models.decoding import Decoder, Task
+from rlhf_eval.models.local.checkpoints import need
+from rlhf_eval.models.local.decoding import Decoder
+from rlhf_eval.models.local.rows import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class HfSampler:
         self._batch_size, self._budget = batch_size, budget
 
     def sample(self, asks: Sequence[Ask], *, temperature: float, max_tokens: int) -> list[list[Drawn]]:
-        """Draw with continuous batching; see ``rlhf_eval.models.decoding``."""
+        """Draw with continuous batching; see ``rlhf_eval.models.local.decoding``."""
         # The decoder drops end marks that it knows of, so it is told of none: an end mark is a stop among the tokens.
         decoder = Decoder(
             self._model,

@@ -21,7 +21,7 @@ import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.embedding import embed
+from rlhf_eval.models.local.embedding import embed
 from rlhf_eval.records import Completion, Estimate
 from rlhf_eval.stats.diversity import (
     distinct_n,

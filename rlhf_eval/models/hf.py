@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rlhf_eval.errors import RequestFailed, UserError
 from rlhf_eval.models.base import ChatRequest, Conversation, Reply
-from rlhf_eval.models.checkpoints import Checkpoint, need, open_checkpoint
-from rlhf_eval.models.tokens import Tokens
-from rlhf_eval.models.worker import Engine, Worker
+from rlhf_eval.models.local.checkpoints import Checkpoint, need, open_checkpoint
+from rlhf_eval.models.local.tokens import Tokens
+from rlhf_eval.models.local.worker import Engine, Worker
 from rlhf_eval.records import Usage, fingerprint
 
 if TYPE_CHECKING:
-    from rlhf_eval.models.decoding import Task
+    from rlhf_eval.models.local.rows import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class HfModel:
     """Answers or scores with a transformers checkpoint."""
 
     def __init__(self, *, name: str, checkpoint: Checkpoint, tokens: Tokens, model: Any, config: Config) -> None:
-        from rlhf_eval.models.weights import affordable
+        from rlhf_eval.models.local.weights import affordable
 
         self.name = name
         self.id = checkpoint.id if config.dtype == "auto" else f"{checkpoint.id}-{config.dtype}"
@@ -87,7 +87,7 @@ class HfModel:
         torch = need("torch", spec)
         if wanted.threads:
             torch.set_num_threads(wanted.threads)
-        from rlhf_eval.models.weights import device_of, dtype_of, load_weights
+        from rlhf_eval.models.local.weights import device_of, dtype_of, load_weights
 
         checkpoint = open_checkpoint(
             path, scheme="hf", revision=wanted.revision or None, trust_remote_code=wanted.trust_remote_code
@@ -98,7 +98,7 @@ class HfModel:
         if wanted.heads:
             if checkpoint.kind != "score":
                 raise UserError(f"{spec} is a language model: heads={wanted.heads} is for reward models")
-            from rlhf_eval.models.heads import with_heads
+            from rlhf_eval.models.local.heads import with_heads
 
             model = with_heads(model, Path(checkpoint.path))
         return cls(name=spec, checkpoint=checkpoint, tokens=tokens, model=model, config=wanted)
@@ -137,7 +137,7 @@ class HfModel:
 
         Raises RequestFailed ``context_overflow`` for a conversation that is too long, UserError for a language model.
         """
-        from rlhf_eval.models.scoring import Scoring
+        from rlhf_eval.models.local.scoring import Scoring
 
         self._expect("score")
         rows = [self._tokens.render(conversation, answer=False) for conversation in conversations]
@@ -149,7 +149,7 @@ class HfModel:
 
         Raises RequestFailed ``context_overflow`` for a conversation that is too long, UserError for a reward model.
         """
-        from rlhf_eval.models.scoring import Scoring
+        from rlhf_eval.models.local.scoring import Scoring
 
         self._expect("chat")
         turns = [self._tokens.turn(conversation) for conversation in conversations]
@@ -182,9 +182,9 @@ class HfModel:
         raise UserError(f"{self.name} is a language model: it chats and has no reward head to score with")
 
     def _engine(self) -> Engine:
-        from rlhf_eval.models.decoding import Decoder
-        from rlhf_eval.models.scoring import Reading, Scorer, Shared
-        from rlhf_eval.models.weights import ends_of
+        from rlhf_eval.models.local.decoding import Decoder
+        from rlhf_eval.models.local.scoring import Reading, Scorer, Shared
+        from rlhf_eval.models.local.weights import ends_of
 
         if self.kind == "score":
             return Scorer(self._model, batch_size=self._batch_size, budget=self._budget, heads=self._heads)
@@ -199,8 +199,8 @@ class HfModel:
 
     def _tasks(self, request: ChatRequest, prompt: list[int], room: int) -> list[Task]:
         """The samples of a request in parts that fit a batch."""
-        from rlhf_eval.models.decoding import Task
-        from rlhf_eval.models.tries import trie_of
+        from rlhf_eval.models.local.rows import Task
+        from rlhf_eval.models.local.tries import trie_of
 
         sampling = request.sampling
         most = min(sampling.max_tokens, room)

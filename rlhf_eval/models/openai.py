@@ -26,10 +26,10 @@ import openai
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed, RlhfEvalError, UserError
 from rlhf_eval.models.base import ChatRequest, Conversation, Reply
-from rlhf_eval.models.batch_api import BatchApi
-from rlhf_eval.models.openai_http import LeanClient, Outgoing, client_for, http
-from rlhf_eval.models.openai_replies import Received, failure, read, server_words, unwrapped
-from rlhf_eval.models.openai_requests import (
+from rlhf_eval.models.served.batch_api import BatchApi
+from rlhf_eval.models.served.http import LeanClient, Outgoing, client_for, http
+from rlhf_eval.models.served.replies import Received, failure, read, server_words, unwrapped
+from rlhf_eval.models.served.requests import (
     Constraint,
     Dialect,
     Endpoint,

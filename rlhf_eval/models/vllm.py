@@ -21,9 +21,9 @@ from typing import Any, Self
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed, UserError
 from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Reply
-from rlhf_eval.models.checkpoints import Checkpoint, fingerprint_folder, first_line, need, open_checkpoint
-from rlhf_eval.models.tokens import TokenChance, Tokens
-from rlhf_eval.models.worker import Home
+from rlhf_eval.models.local.checkpoints import Checkpoint, fingerprint_folder, first_line, need, open_checkpoint
+from rlhf_eval.models.local.tokens import TokenChance, Tokens
+from rlhf_eval.models.local.worker import Home
 from rlhf_eval.records import Usage, fingerprint
 
 

@@ -149,7 +149,7 @@ def _hooks(wanted: Filters) -> tuple[filters.Scorer | None, filters.Embedder | N
     score: filters.Scorer | None = registry.load("scorer", wanted.scorer).score if wanted.scorer else None
     embed: filters.Embedder | None = None
     if wanted.embedder.startswith("hf:"):
-        from rlhf_eval.models.embedding import embed as by_checkpoint
+        from rlhf_eval.models.local.embedding import embed as by_checkpoint
 
         embed = partial(by_checkpoint, wanted.embedder)
     elif wanted.embedder:

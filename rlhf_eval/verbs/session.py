@@ -29,7 +29,7 @@ from rlhf_eval.store.writer import RunWriter
 from rlhf_eval.verbs.trained import door_spec
 
 if TYPE_CHECKING:
-    from rlhf_eval.models.batch import BatchedModel
+    from rlhf_eval.models.served.batch import BatchedModel
 
 S = TypeVar("S")
 
@@ -213,7 +213,7 @@ class Session:
 
     def _batched(self, model: Model, prices: Prices) -> Model | None:
         """The model behind its provider's batch API; None where it has none."""
-        from rlhf_eval.models.batch import Batchable, BatchedModel
+        from rlhf_eval.models.served.batch import Batchable, BatchedModel
 
         if not isinstance(model, Batchable):
             return None

@@ -37,7 +37,7 @@ from typing import Any
 
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import Interrupted, UserError
-from rlhf_eval.models.checkpoints import fingerprint_folder
+from rlhf_eval.models.local.checkpoints import fingerprint_folder
 from rlhf_eval.records import Estimate, Run
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.models import SANDBOX_OPTIONS, parse
-from rlhf_eval.models.checkpoints import open_checkpoint
+from rlhf_eval.models.local.checkpoints import open_checkpoint
 from rlhf_eval.records import Run
 from rlhf_eval.sandbox import checkpoint
 from rlhf_eval.store.runs import Store

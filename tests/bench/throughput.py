@@ -106,7 +106,7 @@ async def stock(task: Task) -> None:
     """The openai package with its own HTTP client, its limits lifted."""
     import openai
 
-    from rlhf_eval.models.openai_http import http
+    from rlhf_eval.models.served.http import http
 
     limits = http.Limits(max_connections=None, max_keepalive_connections=None)
     client = openai.AsyncOpenAI(

@@ -47,8 +47,8 @@ def bare(given: argparse.Namespace) -> list[dict[str, float]]:
     """``LLM.generate`` on token ids."""
     from vllm import LLM, SamplingParams
 
-    from rlhf_eval.models.checkpoints import open_checkpoint
-    from rlhf_eval.models.tokens import Tokens
+    from rlhf_eval.models.local.checkpoints import open_checkpoint
+    from rlhf_eval.models.local.tokens import Tokens
 
     checkpoint = open_checkpoint(given.model, scheme="vllm")
     tokens = Tokens.of(checkpoint, given.model)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_eval.models import batch
+from rlhf_eval.models.served import batch
 from rlhf_eval.records import TABLES, Completion, Outcome, to_row
 from rlhf_eval.store.runs import Store
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_eval.models.heads import Combine, combined
+from rlhf_eval.models.local.heads import Combine, combined
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.best_of_n import best_of_n_scores, fit_overoptimization
 

@@ -20,9 +20,9 @@ from rlhf_eval.models.base import ChatRequest, Choice, Reply, TokenLogprob
 from rlhf_eval.models.door import Door
 from rlhf_eval.models.limits import Limits
 from rlhf_eval.models.openai import Config, OpenAIModel
-from rlhf_eval.models.openai_http import LeanClient
-from rlhf_eval.models.openai_replies import WORDS, failure, read, retry_after, server_words, unwrapped
-from rlhf_eval.models.openai_requests import Dialect, adapt, body_of, seed_of
+from rlhf_eval.models.served.http import LeanClient
+from rlhf_eval.models.served.replies import WORDS, failure, read, retry_after, server_words, unwrapped
+from rlhf_eval.models.served.requests import Dialect, adapt, body_of, seed_of
 from rlhf_eval.records import Message, Sampling
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

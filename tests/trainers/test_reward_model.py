@@ -19,7 +19,7 @@ transformers = pytest.importorskip("transformers")
 from rlhf_eval.config import as_settings  # noqa: E402
 from rlhf_eval.errors import UserError  # noqa: E402
 from rlhf_eval.models import open_model  # noqa: E402
-from rlhf_eval.models.heads import combined, read_heads  # noqa: E402
+from rlhf_eval.models.local.heads import combined, read_heads  # noqa: E402
 from rlhf_eval.records import Completion, Message, PreferencePair, Prompt, to_json  # noqa: E402
 from rlhf_eval.sandbox import checkpoint  # noqa: E402
 from rlhf_eval.stages.pairs import Labelled  # noqa: E402

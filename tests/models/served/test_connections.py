@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_eval.models.connections import Answer, BrokenReply, Connection, NotConnected, Pool, address
-from rlhf_eval.models.openai_http import LeanClient, client_for, http
+from rlhf_eval.models.served.connections import Answer, BrokenReply, Connection, NotConnected, Pool, address
+from rlhf_eval.models.served.http import LeanClient, client_for, http
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 BODY = b'{"choices": []}'
@@ -178,7 +178,7 @@ def test_a_connection_is_used_again_where_the_server_keeps_it():
 
 
 def test_an_idle_connection_is_left_before_the_server_closes_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("rlhf_eval.models.connections.IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("rlhf_eval.models.served.connections.IDLE_SECONDS", 0.01)
     assert connections_used(REPLIES["length"], 3, pause=0.03) == 3
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlhf_eval.errors import RequestFailed, UserError
 from rlhf_eval.models.base import Choice, Conversation, TokenLogprob
-from rlhf_eval.models.checkpoints import Checkpoint, first_line, need, quiet
+from rlhf_eval.models.local.checkpoints import Checkpoint, first_line, need, quiet
 
 DIGITS = 9
 """Decimals of a log-probability."""

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-if TYPE_CHECKING:
-    from rlhf_eval.models.decoding import Row
+from rlhf_eval.models.local.rows import Row
 
 ROOM = 64
 """Columns that a cache grows by at a time."""

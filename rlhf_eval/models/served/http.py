@@ -20,7 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import openai
 
-from rlhf_eval.models.connections import Address, Answer, BrokenReply, NotConnected, Pool, address
+from rlhf_eval.models.served.connections import Address, Answer, BrokenReply, NotConnected, Pool, address
 
 http: Any = import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 """The HTTP library that the installed openai package speaks: httpx, from openai 3 on httpx2."""

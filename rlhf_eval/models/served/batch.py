@@ -29,8 +29,8 @@ import msgspec
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed, UserError
 from rlhf_eval.models.base import ChatRequest, Conversation, Reply
-from rlhf_eval.models.batch_api import FINAL, BatchApi, BatchStatus, Line
 from rlhf_eval.models.prices import Price
+from rlhf_eval.models.served.batch_api import FINAL, BatchApi, BatchStatus, Line
 from rlhf_eval.records import Usage, fingerprint
 
 PAUSE = 1.0

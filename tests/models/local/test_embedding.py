@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.embedding import embed
+from rlhf_eval.models.local.embedding import embed
 from rlhf_eval.sandbox import checkpoint
 
 pytest.importorskip("torch")

@@ -19,8 +19,8 @@ import msgspec
 import openai
 
 from rlhf_eval.errors import ModelUnavailable
-from rlhf_eval.models.openai_http import http
-from rlhf_eval.models.openai_replies import server_words
+from rlhf_eval.models.served.http import http
+from rlhf_eval.models.served.replies import server_words
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ import msgspec
 
 from rlhf_eval.errors import RequestFailed
 from rlhf_eval.models.base import Choice, TokenLogprob
-from rlhf_eval.models.openai_requests import CHOICE_FIELD
+from rlhf_eval.models.served.requests import CHOICE_FIELD
 from rlhf_eval.records import Usage
 
 WORDS = 300

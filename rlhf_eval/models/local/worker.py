@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed
-from rlhf_eval.models.checkpoints import first_line
+from rlhf_eval.models.local.checkpoints import first_line
 
 T = TypeVar("T")
 

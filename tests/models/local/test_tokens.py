@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("transformers")
 
 from rlhf_eval.errors import RequestFailed
-from rlhf_eval.models.checkpoints import open_checkpoint
-from rlhf_eval.models.tokens import Tokens
+from rlhf_eval.models.local.checkpoints import open_checkpoint
+from rlhf_eval.models.local.tokens import Tokens
 from rlhf_eval.records import Message
 
 TEXTS = ["name three primes", "naïve café 你好 🙂 end", "[[A]]", " two  spaces ", "🙂🙂", ""]

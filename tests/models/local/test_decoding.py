@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from rlhf_eval.models.decoding import Row, Task, draw  # noqa: E402
-from rlhf_eval.models.tries import trie_of  # noqa: E402
+from rlhf_eval.models.local.decoding import draw  # noqa: E402
+from rlhf_eval.models.local.rows import Row, Task  # noqa: E402
+from rlhf_eval.models.local.tries import trie_of  # noqa: E402
 from rlhf_eval.records import fingerprint  # noqa: E402
 
 N = 8_000

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from rlhf_eval.errors import RequestFailed
-from rlhf_eval.models.heads import Combine, combined
-from rlhf_eval.models.worker import Engine, settle
+from rlhf_eval.models.local.heads import Combine, combined
+from rlhf_eval.models.local.worker import Engine, settle
 
 PASS = 8192
 """Most padded tokens in one pass, which bounds the memory of activations."""

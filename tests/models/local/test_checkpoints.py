@@ -15,8 +15,8 @@ pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rlhf_eval.errors import UserError  # noqa: E402
-from rlhf_eval.models import checkpoints  # noqa: E402
-from rlhf_eval.models.checkpoints import fingerprint_folder, open_checkpoint  # noqa: E402
+from rlhf_eval.models.local import checkpoints  # noqa: E402
+from rlhf_eval.models.local.checkpoints import fingerprint_folder, open_checkpoint  # noqa: E402
 
 
 @pytest.fixture

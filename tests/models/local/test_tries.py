@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhf_eval.models.tries import END, Trie, trie_of
+from rlhf_eval.models.local.tries import END, Trie, trie_of
 
 LETTERS = ["a", "b", "ab", "ba", "aab", "[", "[["]
 SPELLED = {text: [10 + i] for i, text in enumerate(LETTERS)}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.checkpoints import Checkpoint, first_line, need, quiet
+from rlhf_eval.models.local.checkpoints import Checkpoint, first_line, need, quiet
 
 LAYERS = frozenset({"full_attention", "sliding_attention"})
 """Kinds of attention layers whose cache can be batched here."""
