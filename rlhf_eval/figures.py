@@ -121,6 +121,25 @@ def curves(title: str, series: Sequence[Curve], *, x: str, y: str) -> str:
     return _document(title, height, told, parts)
 
 
+def stacked(title: str, figures: Sequence[str]) -> str:
+    """Figures below one another, each with axes of its own; raises ValueError without one."""
+    if not figures:
+        raise ValueError("there is no figure to stack")
+    parts, top = [], 0
+    for figure in figures:
+        height = int(figure.partition(f'viewBox="0 0 {WIDTH} ')[2].partition('"')[0])
+        parts.append(figure.replace("<svg ", f'<svg y="{top}" width="{WIDTH}" height="{height}" ', 1))
+        top += height
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" role="img">',
+            f"<title>{escape(title)}</title>",
+            *parts,
+            "</svg>",
+        ]
+    )
+
+
 def _curve(curve: Curve, number: int, across: Scale, up: Scale, floor: float) -> list[str]:
     colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
     points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.y, strict=True))

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_eval.figures import Curve, Row, curves, dots
+from rlhf_eval.figures import Curve, Row, curves, dots, stacked
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -51,6 +51,19 @@ def test_curves_have_bands_only_where_there_is_an_interval() -> None:
     dashes = [line.attrib["stroke-dasharray"] for line in parts(svg, "polyline")]
     assert len(set(dashes)) == 2
     assert "stop here" in [text.text for text in parts(svg, "text")]
+
+
+def test_figures_stand_below_one_another_whole() -> None:
+    one, other = (
+        dots("one", [Row("a", 0.5, 0.4, 0.6)]),
+        dots("other", [Row("b", 0.5, 0.4, 0.6), Row("c", 0.5, 0.4, 0.6)]),
+    )
+    whole, first, second = parts(stacked("both", [one, other]), "svg")
+    assert float(second.attrib["y"]) == float(first.attrib["height"])
+    assert whole.attrib["viewBox"].split()[-1] == str(int(first.attrib["height"]) + int(second.attrib["height"]))
+    assert len(parts(stacked("both", [one, other]), "circle")) == 3
+    with pytest.raises(ValueError, match="no figure"):
+        stacked("none", [])
 
 
 @pytest.mark.parametrize("draw", [lambda: dots("none", []), lambda: curves("none", [], x="x", y="y")])

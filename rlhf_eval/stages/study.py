@@ -16,7 +16,7 @@ from math import isfinite
 from typing import Any
 
 from rlhf_eval.errors import nearest
-from rlhf_eval.figures import Curve, Row, curves, dots
+from rlhf_eval.figures import Curve, Row, curves, dots, stacked
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.intervals import Interval, mean_interval, paired
 
@@ -142,10 +142,7 @@ def drawn(study: Study, estimates: Sequence[Estimate]) -> str:
     """The study's figure: its curves where it has some, else its first measure arm by arm."""
     points = [e for e in estimates if e.settings["role"] == "point"]
     if points:
-        lines = dict.fromkeys((e.name, str(e.settings["arm"])) for e in points)
-        return curves(
-            study.title, [_curve(points, *line) for line in lines], x="square root of KL, in nats", y="reward"
-        )
+        return stacked(study.title, [_family(study, words, points) for words in dict.fromkeys(e.name for e in points)])
     first = next(iter(study.measures))
     rows = [
         Row(str(e.settings["arm"]), e.value, e.low, e.high)
@@ -155,12 +152,18 @@ def drawn(study: Study, estimates: Sequence[Estimate]) -> str:
     return dots(f"{study.title}: {first}", rows, unit=f"{first}, 95 % over {rows and estimates[0].n} seeds")
 
 
+def _family(study: Study, words: str, points: Sequence[Estimate]) -> str:
+    arms = dict.fromkeys(str(e.settings["arm"]) for e in points if e.name == words)
+    title = f"{study.title}: {words}"
+    return curves(title, [_curve(points, words, arm) for arm in arms], x="square root of KL, in nats", y=words)
+
+
 def _curve(points: Sequence[Estimate], words: str, arm: str) -> Curve:
     own = sorted(
         (e for e in points if e.name == words and e.settings["arm"] == arm), key=lambda e: float(e.settings["x"])
     )
     return Curve(
-        name=f"{words}, {arm}",
+        name=arm,
         x=[float(e.settings["x"]) for e in own],
         y=[e.value for e in own],
         low=[e.low if isfinite(e.low) else e.value for e in own],
