@@ -1,4 +1,4 @@
-"""The report: leaderboards, judge cards, method and top flips in one HTML file that needs no network and no script.
+"""The report: leaderboards, judge cards, studies, method and top flips in one HTML file without network or script.
 
 rlhf-eval report -o report.html
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from dashboards import svg, words
-from dashboards.data import examples, results
+from dashboards.data import examples, results, studies
 from dashboards.data.examples import Example, Filters
 from dashboards.data.judges import card_of
-from dashboards.data.state import unfinished
+from dashboards.data.state import Nothing, unfinished
 from rlhf_eval import __version__
 from rlhf_eval.audit import card as cards
 from rlhf_eval.benchmarks.boards import Board, boards
@@ -53,15 +54,25 @@ repeats; a tie is one half. Intervals are Wilson's at 95 %, with an effective n 
 a t quantile. Models are held against the first by the paired difference over shared prompts, and their p-values are
 corrected for their number by Holm's method; overlap of intervals is not used. Judgments that failed or could not be read
 are counted beside each number and never scored.</p>
+<p>A study's unit is the seed: a t interval over seeds, and differences from the control paired by seed.</p>
 <p>A judge's card says how often gold labels or people agree with it, how often its verdict changes with the order of the
 answers, and what else moves it. A win rate by a judge that was never measured is that judge's opinion.</p>
 """
 
 
 def main(store: Store, *, judge: str = "", baseline: str = "", run: str = "") -> str:
-    """The report as HTML; raises UserError where there is nothing to report."""
-    found = results.met(store, run=run)
-    made = boards(found, judge=judge, baseline=baseline)
+    """The report as HTML; raises UserError where there is nothing to report.
+
+    Studies are told where no board was asked for by name.
+    """
+    told = [] if judge or baseline or run else _studies(store)
+    try:
+        found = results.met(store, run=run)
+    except Nothing:
+        if not told:
+            raise
+        found = []
+    made = boards(found, judge=judge, baseline=baseline) if found else []
     flags = [f"--{name} {value}" for name, value in (("judge", judge), ("baseline", baseline), ("run", run)) if value]
     body = [
         f"<h1>Results of {_safe(store.path.resolve().name)}</h1>",
@@ -69,7 +80,8 @@ def main(store: Store, *, judge: str = "", baseline: str = "", run: str = "") ->
         *_unfinished(store),
         *(_board(store, found, board, run) for board in made[:MOST_BOARDS]),
         *_left_out(made),
-        "<h2>Judges</h2>",
+        *told,
+        *(["<h2>Judges</h2>"] if made else []),
         *(_judge(store, name) for name in dict.fromkeys(board.judge for board in made)),
         "<h2>Method</h2>",
         METHOD,
@@ -173,6 +185,25 @@ def _judge(store: Store, judge: str) -> str:
         return head
     rows = [cards.row(finding) for finding in card.measured]
     return head + table(("measure", "value", "95 % interval", "n", "what it is"), rows, right=(1, 2, 3))
+
+
+def _studies(store: Store) -> list[str]:
+    """Every study's arms beside its control."""
+    parts = []
+    with suppress(Nothing):
+        for row in studies.studies(store)[:MOST_BOARDS]:
+            found = studies.found(store, row.run)
+            form = "quick form, " if row.quick else ""
+            parts.append(f'<h2>Study: {_safe(row.title)}</h2><p class="dim">{form}{row.seeds:,} seeds</p>')
+            head = ("arm", "value", f"minus {found.control}", "seeds", "without a number")
+            for measure, arms in found.measures.items():
+                rows = [
+                    [arm.name, words.number(arm.mean), words.number(arm.gap) if arm.gap else "", f"{arm.mean.n:,}",
+                     f"{arm.mean.failed:,}"]
+                    for arm in arms
+                ]  # fmt: skip
+                parts += [f"<p><b>{_safe(measure)}</b></p>", table(head, rows, right=(1, 2, 3, 4))]
+    return parts
 
 
 def _newest(store: Store) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dashboards import report
 from dashboards.data import studies
 from dashboards.data.state import Nothing
 from rlhf_eval.records import Usage
@@ -84,3 +85,12 @@ def test_an_empty_store_says_how_to_run_one(app: Callable[..., Any], tmp_path: P
     page = app(tmp_path / "nowhere", "studies")
     assert not page.exception
     assert any("rlhf-eval" in code.value for code in page.code)
+
+
+def test_the_report_tells_studies_without_a_board(store: Store) -> None:
+    page = report.main(store)
+    assert "Study: Noise &lt;b&gt;and&lt;/b&gt; labels" in page
+    assert "minus half" in page
+    assert "0.09 [" in page
+    with pytest.raises(Nothing):
+        report.main(store, judge="somebody")
