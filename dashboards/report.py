@@ -71,7 +71,7 @@ def main(store: Store, *, judge: str = "", baseline: str = "", run: str = "") ->
     except Nothing:
         if not told:
             raise
-        found = []
+        found = ()
     made = boards(found, judge=judge, baseline=baseline) if found else []
     flags = [f"--{name} {value}" for name, value in (("judge", judge), ("baseline", baseline), ("run", run)) if value]
     body = [
