@@ -27,6 +27,7 @@ def lab(options: argparse.Namespace) -> int:
     if options.study and options.all:
         raise UserError("lab takes names of studies, or --all, not both")
     session = Session(Options(store=Path(options.store), seed=options.seed, quiet=options.quiet or options.json))
+    session.say(_beforehand([read_study(name) for name in names], quick=options.quick))
     for name in names:
         result = asyncio.run(run_study(session, name, quick=options.quick, seeds=options.seeds, sets=options.set))
         _study(result, session, as_json=options.json)
@@ -45,7 +46,16 @@ def _list(known: dict[str, Study], *, as_json: bool) -> None:
     print(table([], rows))
     for name, study in known.items():
         print(f"\n{name}: {study.question}")
-    print("\n  next:    rlhf-eval lab --quick, or rlhf-eval lab NAME")
+    print(f"\n  with --quick {_beforehand([*known.values()], quick=True)}")
+    print("  next:    rlhf-eval lab --quick, or rlhf-eval lab NAME")
+
+
+def _beforehand(wanted: Sequence[Study], *, quick: bool) -> str:
+    """How long it will take where nothing of it is in the store yet."""
+    kind = "quick" if quick else "full"
+    known = [study.minutes[kind] for study in wanted if kind in study.minutes]
+    untimed = "" if len(known) == len(wanted) else f", and {len(wanted) - len(known)} that were never timed"
+    return f"{len(wanted)} {'study' if len(wanted) == 1 else 'studies'}: about {sum(known):g} min on two cores{untimed}"
 
 
 def _minutes(study: Study) -> str:

@@ -1,0 +1,48 @@
+"""``lab`` from the command line: the list with its times, a study of one's own, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlhf_eval.verbs.lab import studies
+
+TOY = """
+title: a toy
+question: Is gold a better chooser than chance?
+page: A toy.
+control: chance
+measures: {gold of the chosen: "evaluate/reward: chosen"}
+line:
+  load: {source: sandbox, limit: 4}
+  generate: {model: "mock:writer", n: 2}
+  judge: {judge: gold}
+  pairs: {rule: top_per_prompt, control: false}
+  evaluate: {benchmark: reward, model: chosen=run:pairs, judge: {judge: gold}}
+arms:
+  chance: {pairs: {rule: random_per_prompt}}
+  gold: {}
+minutes: {quick: 0.1, full: 2}
+"""
+
+
+def test_the_list_names_every_study_with_its_question_and_its_time(cli: Any) -> None:
+    shown = cli.done("lab").out
+    assert all(f"\n{name}: " in shown for name in studies())
+    assert f"with --quick {len(studies())} studies: about" in shown
+    assert {event["name"] for event in cli.done("lab", "--json").events} == set(studies())
+
+
+def test_a_study_of_ones_own_says_its_time_before_and_its_numbers_after(cli: Any) -> None:
+    (cli.home / "toy.yaml").write_text(TOY)
+    ended = cli.done("lab", "toy.yaml", "--quick")
+    assert "1 study: about 0.1 min on two cores" in ended.err
+    assert "minus chance" in ended.out
+    assert "figure.svg" in ended.out
+    again = cli.done("lab", "toy.yaml", "--quick", "--json").events
+    assert {event["settings"]["arm"] for event in again} == {"chance", "gold"}
+
+
+def test_what_cannot_be_meant_is_one_line(cli: Any) -> None:
+    assert "no study 'overoptimisation'" in cli("lab", "overoptimisation").err
+    assert cli("lab", "choice", "--all").code == 2
+    assert "at least 2" in cli("lab", "choice", "--seeds", "1").err
