@@ -18,10 +18,10 @@ def page() -> None:
     """Draw the page."""
     show.title("Studies", "What changes what, by how much, and how sure is it?")
     rows = show.ask(studies.studies)
-    run = show.choice("Study", [row.run for row in rows], "study")
-    row = next(row for row in rows if row.run == run)
+    named = {f"{words.safe(row.title)} ({row.run[-8:]})": row for row in rows}
+    row = named[show.choice("Study", list(named), "study")]
     st.subheader(words.escaped(row.title), anchor=False)
-    found = show.ask(studies.found, run)
+    found = show.ask(studies.found, row.run)
     if row.quick:
         st.info(f"The quick form, of {row.seeds} seeds: its intervals are wide, and it shows that the study runs.")
     if found.about:
@@ -32,7 +32,7 @@ def page() -> None:
     st.subheader("All studies", anchor=False)
     _all(rows)
     st.caption(f"Figure and page lie in `{row.files}`.")
-    show.link("lineage", "The runs that it is made of", start=run)
+    show.link("lineage", "The runs that it is made of", start=row.run)
     show.how(
         "The unit is the seed: another draw of prompts, samples, labels and initial weights. Means have a t interval over "
         "seeds; a difference from the control is paired by seed. Curves are averaged point by point.",
