@@ -101,6 +101,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "diversity": "rlhf_eval.benchmarks.diversity",
         "lm_eval": "rlhf_eval.benchmarks.lm_eval",
         "reward": "rlhf_eval.benchmarks.reward",
+        "labelers": "rlhf_eval.benchmarks.labelers",
     },
     "format": {
         "jsonl": "rlhf_eval.interop.jsonl",
