@@ -155,7 +155,7 @@ def drawn(study: Study, estimates: Sequence[Estimate]) -> str:
 def _family(study: Study, words: str, points: Sequence[Estimate]) -> str:
     arms = dict.fromkeys(str(e.settings["arm"]) for e in points if e.name == words)
     title = f"{study.title}: {words}"
-    return curves(title, [_curve(points, words, arm) for arm in arms], x="square root of KL, in nats", y=words)
+    return curves(title, [_curve(points, words, arm) for arm in arms], x="square root of KL, in nats", y="")
 
 
 def _curve(points: Sequence[Estimate], words: str, arm: str) -> Curve:
