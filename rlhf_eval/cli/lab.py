@@ -59,10 +59,8 @@ def _beforehand(wanted: Sequence[Study], *, quick: bool) -> str:
 
 
 def _minutes(study: Study) -> str:
-    quick, full = (study.minutes.get(kind) for kind in ("quick", "full"))
-    if quick is None or full is None:
-        return "never timed"
-    return f"about {quick:g} min quick, {full:g} min full, on two cores"
+    known = ", ".join(f"{minutes:g} min {kind}" for kind, minutes in study.minutes.items())
+    return f"about {known}, on two cores" if known else "never timed"
 
 
 def _study(result: LabResult, session: Session, *, as_json: bool) -> None:
