@@ -37,8 +37,6 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Verb to the flags that are settings of its table; a flag that was not given stays out of it."""
 
-DEMO_PROMPTS = 120
-
 
 def run(options: argparse.Namespace) -> int:
     """Do what was typed; returns the exit code."""
@@ -95,31 +93,25 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> int:
-    path = find_recipe(options.recipe)
-    return _run_tables(options, read_recipe(path))
+    tables = with_sets(read_recipe(find_recipe(options.recipe)), options.set)
+
+    async def work(session: Session) -> None:
+        async for step in run_recipe(session, tables):
+            show_step.step(step, session, as_json=options.json)
+
+    return _with_session(options, work)
 
 
 def _demo(options: argparse.Namespace) -> int:
-    tables = read_recipe(find_recipe("demo"))
-    if options.limit is None:
-        options.limit = DEMO_PROMPTS
-    return _run_tables(options, tables)
+    from rlhf_eval.cli.demo import demo
+
+    return _with_session(options, lambda session: demo(session, options))
 
 
 def _lab(options: argparse.Namespace) -> int:
     from rlhf_eval.cli.lab import lab
 
     return lab(options)
-
-
-def _run_tables(options: argparse.Namespace, tables: dict[str, dict[str, Any]]) -> int:
-    overlaid = with_sets(tables, options.set)
-
-    async def work(session: Session) -> None:
-        async for step in run_recipe(session, overlaid):
-            show_step.step(step, session, as_json=options.json)
-
-    return _with_session(options, work)
 
 
 def _audit(options: argparse.Namespace) -> int:
