@@ -30,7 +30,7 @@ class Config:
 
     level: float = 0.95
     """Confidence of the intervals."""
-    sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
     """Values of n; those above the number of samples are left out."""
     proxy: str = ""
     """The judge that chooses (the start of its name); empty takes the first."""
