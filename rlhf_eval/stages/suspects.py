@@ -17,6 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
+from rlhf_eval.errors import UserError
 from rlhf_eval.stages.sheet import Sheet
 from rlhf_eval.stats.arrays import Floats
 from rlhf_eval.stats.corruption import auroc
@@ -24,6 +25,8 @@ from rlhf_eval.stats.suspects import cross_fitted, perturbation
 
 WORDS = 512
 """Buckets into which words are hashed."""
+MOST = 200_000
+"""Pairs whose features fit into memory beside everything else, at about a gigabyte."""
 LAM = 0.7
 """A label is suspect where a model of the others gives it less than 1 - LAM."""
 _WORD = re.compile(r"\w+")
@@ -58,7 +61,9 @@ class Suspects:
 
 
 def suspects(sheet: Sheet, *, lam: float = LAM, seed: int = 0) -> Suspects:
-    """Rank the pairs of a set; raises UserError where it has too few prompts."""
+    """Rank the pairs of a set; raises UserError where it has too few prompts, or more pairs than fit into memory."""
+    if len(sheet) > MOST:
+        raise UserError(f"{len(sheet):,} pairs are more than are audited at once, {MOST:,}; take a part with --limit")
     x = np.stack([_features(a) - _features(b) for a, b in zip(sheet.chosen, sheet.rejected, strict=True)])
     spread = x.std(axis=0)
     margin = cross_fitted(x / np.where(spread > 0, spread, 1), np.array(sheet.cluster), ridge=0.1, seed=seed)
