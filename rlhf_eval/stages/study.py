@@ -52,6 +52,8 @@ class Study:
     """Words to where the number stands: ``step/estimate``, or ``step/metric`` of a training, for the last evaluation."""
     curves: dict[str, str] = field(default_factory=dict)
     """Words to a family of numbers: ``step/metric`` of a training, or ``step/estimate*`` of best-of-n; both over KL."""
+    gains: tuple[str, ...] = ()
+    """Curves of rewards whose zero means nothing: shown as what was gained since their first point, seed by seed."""
     source: str = ""
     """The paper that is followed."""
     page: str = ""
@@ -68,6 +70,8 @@ class Study:
             raise ValueError(f"control is '{self.control}', which is no arm.{nearest(self.control, self.arms)}")
         if min(self.seeds, self.quick.seeds) < 2:
             raise ValueError("a study needs at least 2 seeds: one has no interval")
+        if unknown := next((words for words in self.gains if words not in self.curves), ""):
+            raise ValueError(f"gains names '{unknown}', which is no curve.{nearest(unknown, self.curves)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ def curved(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
     for words in study.curves:
         for arm in study.arms:
             tracks = [o.points[words] for o in observed if o.arm == arm and words in o.points]
+            if words in study.gains:
+                tracks = [[(x, y - track[0][1]) for x, y in track] for track in tracks]
             for place in range(max(map(len, tracks), default=0)):
                 reached = [track[place] for track in tracks if place < len(track)]
                 x = sum(point[0] for point in reached) / len(reached)

@@ -83,6 +83,12 @@ def test_curves_are_averaged_point_by_point() -> None:
     assert [e.n for e in made] == [2, 2, 1]
 
 
+def test_a_reward_without_a_zero_is_shown_by_what_it_gained() -> None:
+    tracks = [[(0.0, 5.0), (1.0, 6.0)], [(0.0, -3.0), (1.0, -2.0)]]
+    made = list(curved(study(curves={"c": "s/c*"}, gains=("c",)), seen("a", [0, 0], tracks)))
+    assert [(e.value, e.low, e.high) for e in made] == [(0, 0, 0), (1, 1, 1)]
+
+
 def test_tables_are_laid_over_tables_and_null_takes_one_out() -> None:
     base = {"judge": {"judge": "gold", "orders": "both"}, "train.rm": {"lr": 1}}
     assert overlaid(base, {"judge": {"orders": "one"}, "train.rm": None}) == {
@@ -92,7 +98,11 @@ def test_tables_are_laid_over_tables_and_null_takes_one_out() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"control": "c"}, "control is 'c', which is no arm"), ({"seeds": 1}, "at least 2 seeds")],
+    [
+        ({"control": "c"}, "control is 'c', which is no arm"),
+        ({"seeds": 1}, "at least 2 seeds"),
+        ({"gains": ("d",)}, "no curve"),
+    ],
 )
 def test_a_study_must_hold_together(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
