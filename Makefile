@@ -1,6 +1,7 @@
 # make demo       the whole line in the embedded sandbox
 # make test       the test suite
 # make lint       ruff, mypy, import contracts
+# make dashboard  its results in a browser
 # make test-vllm  a real vLLM on CPU (its own environment, several GB)
 # make test-ray   a local Ray cluster of two workers
 
@@ -10,10 +11,14 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TEST_FLAGS ?= -n 2
 
-.PHONY: demo test lint format clean test-vllm test-ray parity
+.PHONY: demo dashboard test lint format clean test-vllm test-ray parity
 
 demo: $(VENV)/.installed
 	$(BIN)/rlhf-eval demo
+	$(BIN)/rlhf-eval lab choice --quick
+
+dashboard: $(VENV)/.installed
+	$(BIN)/rlhf-eval dashboard
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(TEST_FLAGS)
