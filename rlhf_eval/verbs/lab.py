@@ -82,7 +82,7 @@ async def lab(
         "recipe": Path(name).stem,
         "seeds": count,
         "quick": quick,
-        "content": fingerprint(study.line, study.arms),
+        "content": fingerprint(study.line, study.arms, study.control, study.measures, study.curves, study.gains),
     }
     inputs = {f"{o.arm}, seed {o.seed}": o.run for o in observed}
     estimates = [*compared(study, observed), *curved(study, observed)]

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from rlhf_eval.errors import UserError
+from rlhf_eval.records import Estimate
 from rlhf_eval.stages.study import Observed, Study, compared, curved, overlaid
 from rlhf_eval.verbs.lab import LabResult, lab, read_study, studies
 from rlhf_eval.verbs.session import Options, Session
@@ -121,6 +122,17 @@ def test_a_study_runs_through_the_verbs_stores_its_numbers_and_resumes(tmp_path:
     again = run(tmp_path / "store", str(tmp_path / "toy.yaml"), quick=True)
     assert again.run.id == first.run.id
     assert len(Session(Options(store=tmp_path / "store")).store.runs()) == runs
+
+
+def test_another_measure_is_another_result_of_the_same_work(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(TOY)
+    first = run(tmp_path / "store", str(tmp_path / "toy.yaml"), quick=True)
+    (tmp_path / "toy.yaml").write_text(TOY.replace("gold of the chosen:", "gold of the kept:"))
+    second = run(tmp_path / "store", str(tmp_path / "toy.yaml"), quick=True)
+    assert {e.name for e in second.estimates} == {"gold of the kept"}
+    store = Session(Options(store=tmp_path / "store")).store
+    assert {e.name for e in store.read(Estimate, run=second.run.id)} == {"gold of the kept"}
+    assert len(store.runs("evaluate")) == len(first.study.arms) * 2
 
 
 def test_a_measure_that_no_step_made_is_named_with_what_there_is(tmp_path: Path) -> None:
