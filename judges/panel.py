@@ -53,9 +53,7 @@ async def judge(prompt: Prompt, completions: Sequence[Completion], model: Models
     """
     panel = seats(config.members, where="panel")
     if pair := next((one.name for one in panel if one.plugin.ARITY != 1), ""):
-        raise UserError(
-            f"the member {pair} compares answers; a panel takes those that grade one, a jury is for these"
-        )
+        raise UserError(f"the member {pair} compares answers; a panel takes those that grade one, a jury is for these")
     verdicts = await asyncio.gather(
         *(one.plugin.judge(prompt, completions, model_of(one, model), one.config) for one in panel)
     )
