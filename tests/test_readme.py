@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from rlhf_eval.verbs.recipe import check_tables
 from tests.server import running_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,4 +73,8 @@ def test_make_targets_exist() -> None:
 
 def test_no_block_is_left_out() -> None:
     marks = set(re.findall(r"^```(\S[^\n]*)$", README, flags=re.MULTILINE))
-    assert marks == {"bash", "bash server", "bash vllm", "python"}
+    assert marks == {"bash", "bash server", "bash vllm", "python", "yaml"}
+
+
+def test_its_recipe_holds_together() -> None:
+    check_tables(yaml.safe_load(blocks("yaml")[0]), "README.md")

@@ -213,7 +213,7 @@ def _source(session: Session, subject: Subject, *, judged: bool) -> Run | None:
     named = subject.settings.completions
     if judged and not named:
         return None
-    run = session.find(named or "latest", verbs=("generate", "load", "evaluate"))
+    run = session.find(named or "latest", verbs=("generate", "load", "evaluate"), loaded="completions")
     if not completions_of(session, run):
         raise UserError(f"run {run.id} holds no answers to judge; name one that does with --completions")
     return run

@@ -195,7 +195,7 @@ async def generate(session: Session, table: Mapping[str, Any]) -> FlowResult:
 async def judge(session: Session, table: Mapping[str, Any]) -> FlowResult:
     """Judge the completions of a run."""
     settings, bench = open_judge(session, table)
-    source = session.find(settings.completions, verbs=("generate", "load"))
+    source = session.find(settings.completions, verbs=("generate", "load"), loaded="completions")
     prompts = session.prompts(source)
     answers = completions_of(session, source)
     if not answers:
@@ -374,7 +374,7 @@ def prompt_source(session: Session, ref: str) -> Run:
     """The run that holds the prompts; a path is loaded first."""
     if Path(ref).is_file():
         return load(session, {"source": "jsonl", "path": ref}).run
-    return session.find(ref, verbs=("load",))
+    return session.find(ref, verbs=("load",), loaded="prompts")
 
 
 def completions_of(session: Session, run: Run) -> dict[str, list[Completion]]:

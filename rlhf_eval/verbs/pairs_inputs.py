@@ -97,7 +97,7 @@ class Inputs:
 def find_source(session: Session, settings: Settings, *, needs_scores: bool) -> Run:
     """The run to select from."""
     verbs = ("judge", "load") if needs_scores else ("judge", "load", "generate")
-    return session.find(settings.judgments, verbs=verbs)
+    return session.find(settings.judgments, verbs=verbs, loaded="judgments" if needs_scores else "completions")
 
 
 def content_of(settings: Settings) -> dict[str, str]:

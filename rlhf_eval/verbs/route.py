@@ -66,7 +66,7 @@ def route(session: Session, table: Mapping[str, Any]) -> RouteResult:
     out = Path(settings.out)
     if out.exists():
         raise UserError(f"{out} is there already, perhaps with answers in it; name another file with out=...")
-    source = session.find(settings.judgments, verbs=("judge", "load"))
+    source = session.find(settings.judgments, verbs=("judge", "load"), loaded="judgments")
     judgments = session.read(Judgment, source)
     people = [j for path in names(settings.labels) for j in human.read(Path(path)).judgments]
     open_items = open_comparisons([*judgments, *people])
