@@ -6,15 +6,17 @@ import argparse
 from collections.abc import Callable
 
 EPILOG = """\
-the line: load -> generate -> judge -> pairs -> evaluate -> leaderboard, compare
+the line: load -> generate -> judge -> pairs -> train -> evaluate -> leaderboard, compare, report, dashboard
 
-  rlhf-eval demo                                    the whole line in the embedded sandbox, about a minute
+  rlhf-eval demo                                    the whole loop in the embedded sandbox, about three minutes
   rlhf-eval load jsonl prompts.jsonl
   rlhf-eval generate --model openai:NAME@http://localhost:8000/v1 -n 4
   rlhf-eval judge --judge-model openai:JUDGE@http://localhost:8001/v1
   rlhf-eval pairs --out pairs.jsonl
+  rlhf-eval train dpo --model hf:NAME --data latest:pairs
 
-a model is [alias=]scheme:name: openai:NAME@URL, hf:PATH, vllm:PATH, sandbox:policy, sandbox:judge, mock:writer
+a model is [alias=]scheme:name: openai:NAME@URL, hf:PATH, vllm:PATH, run:REF of a training, sandbox:policy,
+  sandbox:judge, mock:writer
 exit codes: 0 ok, 1 crash, 2 your mistake, 3 too many failures, 4 gate failed, 5 stopped by budget, 130 Ctrl-C
 """
 
