@@ -1,6 +1,7 @@
 # make demo       the whole line in the embedded sandbox
 # make test       the test suite
 # make lint       ruff, mypy, import contracts
+# make test-slow  trainings in several processes
 # make dashboard  its results in a browser
 # make test-vllm  a real vLLM on CPU (its own environment, several GB)
 # make test-ray   a local Ray cluster of two workers
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TEST_FLAGS ?= -n 2
 
-.PHONY: demo dashboard test lint format clean test-vllm test-ray parity
+.PHONY: demo dashboard test lint format clean test-slow test-vllm test-ray parity
 
 demo: $(VENV)/.installed
 	$(BIN)/rlhf-eval demo
@@ -69,6 +70,10 @@ $(VLLM_ENV)/.installed: pyproject.toml
 
 test-vllm: $(VLLM_ENV)/.installed
 	VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(VLLM_ENV)/bin/python -m pytest -m vllm tests/vllm
+
+# Trainings in two processes; a quicker case of the same is part of "make test".
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow tests/trainers
 
 # A local Ray cluster of two workers: minutes, so it is no part of "make test".
 test-ray: $(VENV)/.installed-dev

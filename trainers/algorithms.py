@@ -140,7 +140,8 @@ class Config:
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; a policy that draws nothing at random learns nothing")
         choices = choices_of(self)
-        for each in fields(choices):  # what the settings leave open is settled, so that a run's config says what was done
+        # What the settings leave open is settled, so that a run's config says what was done.
+        for each in fields(choices):
             object.__setattr__(self, each.name, getattr(choices, each.name))
         if choices.advantage in ("leave_one_out", "group", "group_mean") and self.samples < 2:
             raise ValueError(f"{self.algorithm} compares the completions of a prompt: samples must be at least 2")

@@ -283,15 +283,12 @@ class Session:
     def find(self, ref: str, *, verbs: Sequence[str], loaded: str = "") -> Run:
         """The run that ``ref`` names; ``latest`` is the newest run of one of ``verbs`` that holds anything.
 
-        Of runs of ``load``, which may hold anything at all, only those count that hold ``loaded``.
+        Of runs of ``load``, which may hold anything at all, those come first that hold ``loaded``.
         """
         if ref != "latest":
             return self.store.find(ref)
-        found = [
-            run
-            for run in self.store.runs()
-            if run.verb in verbs and _holds_something(run) and (run.verb != "load" or not loaded or run.counts.get(loaded))
-        ]
+        found = [run for run in self.store.runs() if run.verb in verbs and _holds_something(run)]
+        found = [run for run in found if run.verb != "load" or not loaded or run.counts.get(loaded)] or found
         if not found:
             raise UserError(
                 f"the store {self.options.store} has no {' or '.join(verbs)} run yet; run 'rlhf-eval {verbs[0]}' first"

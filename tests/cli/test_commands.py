@@ -56,7 +56,7 @@ def test_help_answers_at_once_and_imports_no_torch() -> None:
         "print(time.process_time(), heavy, file=sys.stderr)\n"  # of this process alone, whatever others do
     )
     ends = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
-    assert "load -> generate -> judge -> pairs -> evaluate" in ends[0].stdout
+    assert "load -> generate -> judge -> pairs -> train -> evaluate" in ends[0].stdout
     seconds, heavy = min(end.stderr.split(maxsplit=1) for end in ends)
     assert heavy.strip() == "set()"
     assert float(seconds) < 0.5

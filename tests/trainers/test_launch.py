@@ -46,7 +46,7 @@ def launch(trainer: str, folder: Path, settings: dict[str, Any]) -> list[dict[st
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("trainer", [sft, dpo])
+@pytest.mark.parametrize("trainer", [pytest.param(sft, marks=pytest.mark.slow), dpo])
 def test_two_processes_take_the_steps_that_one_takes(trainer: ModuleType, tmp_path: Path) -> None:
     name = trainer.__name__.rpartition(".")[2]
     base, data = checkpoint(tmp_path / "base"), tmp_path / "data.jsonl"

@@ -210,6 +210,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_bytes(b"".join(to_json(p) + b"\n" for p in PAIRS))
     config = Config(batch_size=2, learning_rate=1e-3, epochs=2, log_every=1, eval_share=0.0, heads=2)
