@@ -1,13 +1,14 @@
 """Every command of the README is run, in its order, as a reader would type it.
 
-Blocks marked ``bash`` run as they are; ``bash server`` runs against a local server that stands where the README says
-http://localhost:8000/v1; ``bash vllm`` runs in ``make test-vllm``. ``make`` targets must exist.
+Blocks marked ``bash`` run as they are and ``bash server`` against a local server that stands where the README says
+http://localhost:8000/v1, all in this process, which loads torch once; ``bash vllm`` runs in ``make test-vllm``. ``make``
+targets must exist.
 """
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rlhf_eval.cli import main
 from rlhf_eval.verbs.recipe import check_tables
 from tests.server import running_server
 
@@ -27,16 +29,11 @@ def blocks(mark: str) -> list[str]:
     return re.findall(rf"^```{mark}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def run(command: str, cwd: Path) -> str:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(cwd),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(command, shell=True, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def typed(line: str, *more: str) -> None:
+    """Run a line of the README, which must succeed."""
+    command, *words = shlex.split(line)
+    assert command == "rlhf-eval"
+    assert main([*words, *more]) == 0, line
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +47,29 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_the_commands_of_the_sandbox_run_in_order(home: Path) -> None:
-    shown = [run(line, home) for block in blocks("bash") for line in block.strip().splitlines()]
-    everything = "\n".join(shown)
+def test_the_commands_of_the_sandbox_run_in_order(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(str(home))
+    for line in "".join(blocks("bash")).splitlines():
+        typed(line)
+    everything = capsys.readouterr().out
     assert "win rate of best-of-4 against sandbox:policy" in everything
     assert "gold: difference" in everything
     assert (home / "pairs.jsonl").stat().st_size > 0
 
 
-def test_the_commands_against_a_server_run_in_order(home: Path) -> None:
+def test_the_commands_against_a_server_run_in_order(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
     with running_server(models=f"{SERVED}=0.6") as url:
-        for block in blocks("bash server"):
-            for line in block.strip().splitlines():
-                run(line.replace("http://localhost:8000/v1", url) + " --store served", home)
+        for line in "".join(blocks("bash server")).splitlines():
+            typed(line.replace("http://localhost:8000/v1", url), "--store", "served")
+
+
+def test_the_command_is_installed() -> None:
+    done = subprocess.run([Path(sys.executable).parent / "rlhf-eval", "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("rlhf-eval ")
 
 
 def test_make_targets_exist() -> None:
