@@ -194,7 +194,7 @@ def _evaluate(task: HarnessTask, answers: Answers, options: Options) -> Mapping[
             return answers.likelihoods(requests)
 
         def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
-            raise NotImplementedError
+            raise UserError("tasks that measure perplexity are not run: the models door scores answers, not bare text")
 
     found = simple_evaluate(
         model=Ours(), tasks=[task.name], task_manager=task.manager, limit=options.limit, log_samples=True,
