@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -23,19 +22,17 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])  # the bench beside this one hides the package of the trainers
-
-from rlhf_eval.records import Completion, Demonstration, PreferencePair, Run  # noqa: E402
-from rlhf_eval.sandbox import checkpoint  # noqa: E402
-from rlhf_eval.sandbox.gold import reward  # noqa: E402
-from rlhf_eval.stages.training import Data, Job  # noqa: E402
-from rlhf_eval.stages.training_files import both_sides  # noqa: E402
-from rlhf_eval.stats.intervals import mean_interval  # noqa: E402
-from rlhf_eval.verbs.flow import generate, judge  # noqa: E402
-from rlhf_eval.verbs.load import load  # noqa: E402
-from rlhf_eval.verbs.pairs import pairs  # noqa: E402
-from rlhf_eval.verbs.session import Options, Session  # noqa: E402
-from trainers import dpo, sft  # noqa: E402
+from rlhf_eval.records import Completion, Demonstration, PreferencePair, Run
+from rlhf_eval.sandbox import checkpoint
+from rlhf_eval.sandbox.gold import reward
+from rlhf_eval.stages.training import Data, Job
+from rlhf_eval.stages.training_files import both_sides
+from rlhf_eval.stats.intervals import mean_interval
+from rlhf_eval.verbs.flow import generate, judge
+from rlhf_eval.verbs.load import load
+from rlhf_eval.verbs.pairs import pairs
+from rlhf_eval.verbs.session import Options, Session
+from trainers import dpo, sft
 
 SFT = sft.Config(learning_rate=1e-3, epochs=6, batch_size=16)
 DPO = dpo.Config(learning_rate=5e-4, epochs=3, batch_size=16, beta=0.3, nll_weight=0.3)

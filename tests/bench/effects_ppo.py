@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,22 +21,20 @@ from typing import Any
 
 import numpy as np
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])  # the bench beside this one hides the package of the trainers
-
-from rlhf_eval.models.hf import Config as HfConfig  # noqa: E402
-from rlhf_eval.models.hf import HfModel  # noqa: E402
-from rlhf_eval.records import Completion, Message, PreferencePair, Prompt, fingerprint  # noqa: E402
-from rlhf_eval.sandbox import checkpoint  # noqa: E402
-from rlhf_eval.sandbox.gold import reward as gold_of  # noqa: E402
-from rlhf_eval.sandbox.world import prompts as sandbox  # noqa: E402
-from rlhf_eval.stages.training import Data, Job, Reward  # noqa: E402
-from rlhf_eval.stats.intervals import mean_interval  # noqa: E402
-from trainers import ppo, reward_model  # noqa: E402
-from trainers.algorithms import Config  # noqa: E402
-from trainers.curiosity import Settings  # noqa: E402
-from trainers.data import Tokenized  # noqa: E402
-from trainers.logps import load_policy  # noqa: E402
-from trainers.rollout import Ask, HfSampler  # noqa: E402
+from rlhf_eval.models.hf import Config as HfConfig
+from rlhf_eval.models.hf import HfModel
+from rlhf_eval.records import Completion, Message, PreferencePair, Prompt, fingerprint
+from rlhf_eval.sandbox import checkpoint
+from rlhf_eval.sandbox.gold import reward as gold_of
+from rlhf_eval.sandbox.world import prompts as sandbox
+from rlhf_eval.stages.training import Data, Job, Reward
+from rlhf_eval.stats.intervals import mean_interval
+from trainers import ppo, reward_model
+from trainers.algorithms import Config
+from trainers.curiosity import Settings
+from trainers.data import Tokenized
+from trainers.logps import load_policy
+from trainers.rollout import Ask, HfSampler
 
 POLICY = str(checkpoint("policy"))
 COMMON: dict[str, Any] = {

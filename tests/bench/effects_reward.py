@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,15 +26,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])  # the bench beside this one hides the package of the trainers
-
-from rlhf_eval.records import Completion, PreferencePair, Prompt  # noqa: E402
-from rlhf_eval.sandbox import checkpoint, gold, world  # noqa: E402
-from rlhf_eval.sandbox.sample import first_shares, sample  # noqa: E402
-from rlhf_eval.sandbox.tokens import ask_pairwise  # noqa: E402
-from rlhf_eval.stages.training import Data, Job  # noqa: E402
-from rlhf_eval.stats.intervals import mean_interval  # noqa: E402
-from trainers.reward_model import Config, train  # noqa: E402
+from rlhf_eval.records import Completion, PreferencePair, Prompt
+from rlhf_eval.sandbox import checkpoint, gold, world
+from rlhf_eval.sandbox.sample import first_shares, sample
+from rlhf_eval.sandbox.tokens import ask_pairwise
+from rlhf_eval.stages.training import Data, Job
+from rlhf_eval.stats.intervals import mean_interval
+from trainers.reward_model import Config, train
 
 ANSWERS = 8
 SETTINGS = Config(

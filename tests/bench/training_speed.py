@@ -1,8 +1,8 @@
 """Training speed and memory beside TRL's: same model, rows, batch and precision, each case in a process of its own.
 
-    python tests/bench/trainers.py                                   # a small model on this CPU, some minutes
-    python tests/bench/trainers.py --device cuda                     # about a billion random weights in bfloat16
-    python tests/bench/trainers.py --device cuda --only dpo --rows 256 --batch 8
+    python tests/bench/training_speed.py                             # a small model on this CPU, some minutes
+    python tests/bench/training_speed.py --device cuda               # about a billion random weights in bfloat16
+    python tests/bench/training_speed.py --device cuda --only dpo --rows 256 --batch 8
 
 Rows are ragged and of two shapes: ``judge`` (a long prompt, two short answers) and ``chat`` (short prompts, long answers).
 Tokens a second count every sequence without padding, a pair's prompt twice, whoever computes it; steps after the warm-up
@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 HOME = Path(__file__).resolve().parent.parent.parent
-sys.path[0] = str(HOME)  # beside this file, its own name would hide the package of the trainers
 WARMUP = 3
 """Steps before the clock starts."""
 
