@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
@@ -196,11 +197,24 @@ def test_a_file_where_a_folder_is_wanted(tmp_path):
         store.runs()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission(tmp_path):
-    tmp_path.chmod(0o500)
+@pytest.fixture
+def closed():
+    """A folder that this process may read and not write, whoever runs it: root may write anywhere and acts as nobody."""
+    root = os.geteuid() == 0
+    with TemporaryDirectory() as folder:  # not below ``tmp_path``, which nobody else may enter
+        Path(folder).chmod(0o555)
+        if root:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_a_folder_without_permission(closed):
     with pytest.raises(UserError, match="no run can be kept here: Permission denied"):
-        begin(Store(tmp_path / "store"))
+        begin(Store(closed / "store"))
 
 
 def test_a_verb_must_be_a_name(store):
