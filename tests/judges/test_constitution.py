@@ -8,30 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import Scripted
 
 from judges.constitution import Config, constitution, drawn, judge
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.base import ChatRequest, Choice, Reply
-from rlhf_eval.models.mock import MockModel
 from rlhf_eval.records import Completion, Prompt
 
 PROMPT = Prompt.of("2+2?")
 ANSWERS = [Completion.of(prompt_id=PROMPT.id, model="m", text=t, origin=t) for t in ("four", "five")]
 
 
-class Judge(MockModel):
-    def __init__(self, *replies: str) -> None:
-        super().__init__("echo")
-        self.replies = list(replies)
-        self.requests: list[ChatRequest] = []
-
-    async def chat(self, request: ChatRequest) -> Reply:
-        self.requests.append(request)
-        return Reply(choices=(Choice(text=self.replies.pop(0)),))
-
-
 def ruled(*replies: str, **settings: Any):
-    model = Judge(*replies)
+    model = Scripted(*replies)
     return asyncio.run(judge(PROMPT, ANSWERS, model, Config(**settings))), model
 
 

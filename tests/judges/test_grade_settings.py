@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 import pytest
+from scripted import Scripted
 
 from judges.grade import Config, ask, judge, read_verdict
-from rlhf_eval.models.base import ChatRequest, Choice, Reply, TokenLogprob
-from rlhf_eval.models.mock import MockModel
+from rlhf_eval.models.base import Choice, TokenLogprob
 from rlhf_eval.records import Completion, Prompt
 
 PROMPT = Prompt.of("2+2?", reference="4")
@@ -46,20 +46,8 @@ def test_a_decimal_off_the_scale_is_a_failure(text: str) -> None:
     assert read_verdict(Choice(text=text), Config(decimals=True)).scores == ()
 
 
-class Replies(MockModel):
-    def __init__(self, *texts: str) -> None:
-        super().__init__("echo")
-        self.texts = texts
-        self.requests: list[ChatRequest] = []
-
-    async def chat(self, request: ChatRequest) -> Reply:
-        self.requests.append(request)
-        said = self.texts[request.first_sample : request.first_sample + request.n]
-        return Reply(choices=tuple(Choice(text=text) for text in said))
-
-
 def graded(*texts: str, **settings: Any):
-    return asyncio.run(judge(PROMPT, (ANSWER,), Replies(*texts), Config(**settings)))
+    return asyncio.run(judge(PROMPT, (ANSWER,), Scripted(*texts), Config(**settings)))
 
 
 def test_several_replies_are_averaged() -> None:

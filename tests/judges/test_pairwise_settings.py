@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import Scripted
 
 from judges.pairwise import STEPS, Config, ask, judge, kind_of, read_verdict
-from rlhf_eval.models.base import ChatRequest, Choice, Reply, TokenLogprob
-from rlhf_eval.models.mock import MockModel
+from rlhf_eval.models.base import Choice, TokenLogprob
 from rlhf_eval.records import Completion, Prompt
 
 PROMPT = Prompt.of("2+2?", category="math")
@@ -77,19 +77,8 @@ def test_a_category_has_criteria_of_its_own(category: str, kind: str | None) -> 
     assert (special != plain) == (kind is not None)
 
 
-class Replies(MockModel):
-    def __init__(self, *choices: Choice) -> None:
-        super().__init__("echo")
-        self.choices = choices
-        self.requests: list[ChatRequest] = []
-
-    async def chat(self, request: ChatRequest) -> Reply:
-        self.requests.append(request)
-        return Reply(choices=self.choices[request.first_sample : request.first_sample + request.n])
-
-
 def ruled(*choices: Choice, **settings: Any):
-    model = Replies(*choices)
+    model = Scripted(*choices)
     return asyncio.run(judge(PROMPT, ANSWERS, model, Config(**settings))), model
 
 

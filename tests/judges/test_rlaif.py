@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import Scripted
 
 from judges.rlaif import Config, ask, combine, judge, label_of, log_odds, read_verdict, smoothed_share
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.base import ChatRequest, Choice, Reply, TokenLogprob
-from rlhf_eval.models.mock import MockModel
+from rlhf_eval.models.base import Choice, TokenLogprob
 from rlhf_eval.records import Completion, Judgment, Prompt
 
 PROMPT = Prompt.of("2+2?")
@@ -27,20 +27,8 @@ def reply(written: str, **top: float) -> Choice:
     return Choice(text=written, logprobs=(TokenLogprob(written, math.log(top.get(written, 0.1)), alternatives),))
 
 
-class Labeler(MockModel):
-    def __init__(self, *replies: Choice) -> None:
-        super().__init__("echo")
-        self.replies = list(replies)
-        self.requests: list[ChatRequest] = []
-
-    async def chat(self, request: ChatRequest) -> Reply:
-        self.requests.append(request)
-        taken, self.replies = self.replies[: request.n], self.replies[request.n :]
-        return Reply(choices=tuple(taken))
-
-
 def label(*replies: Choice, **settings: Any):
-    model = Labeler(*replies)
+    model = Scripted(*replies)
     return asyncio.run(judge(PROMPT, ANSWERS, model, Config(**settings))), model
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import Scripted
 
 from judges.rubric import Config, Criterion, given_rubric, judge, parse, read_all, read_one, score
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.base import ChatRequest, Choice, Reply, TokenLogprob
-from rlhf_eval.models.mock import MockModel
+from rlhf_eval.models.base import Choice, TokenLogprob
 from rlhf_eval.records import Completion, Prompt
 
 RUBRIC = [
@@ -26,26 +26,12 @@ RUBRIC = [
 PROMPT = Prompt.of("2+2?", metadata={"rubric": RUBRIC})
 
 
-class Checker(MockModel):
-    """Gives prepared replies in turn, whatever is asked."""
-
-    def __init__(self, *replies: str) -> None:
-        super().__init__("echo")
-        self.replies = list(replies)
-        self.requests: list[ChatRequest] = []
-
-    async def chat(self, request: ChatRequest) -> Reply:
-        self.requests.append(request)
-        await asyncio.sleep(0)
-        return Reply(choices=(Choice(text=self.replies.pop(0)),))
-
-
 def answer(text: str = "four") -> Completion:
     return Completion.of(prompt_id=PROMPT.id, model="m", text=text, origin=text)
 
 
 def check(prompt: Prompt, *replies: str, **settings: Any):
-    model = Checker(*replies)
+    model = Scripted(*replies)
     return asyncio.run(judge(prompt, (answer(),), model, Config(**settings))), model
 
 
@@ -114,7 +100,7 @@ def test_one_criterion_is_soft_where_it_can_be() -> None:
 def test_a_rubric_is_written_once_for_all_answers_of_a_prompt() -> None:
     bare = Prompt.of("2+2?")
     written = json.dumps([{"criterion": "says four", "weight": 5}, {"criterion": "is wrong", "weight": -2}])
-    model = Checker(f"<think>[</think>Here it is:\n{written}", "[[1: yes]] [[2: no]]", "[[1: no]] [[2: yes]]")
+    model = Scripted(f"<think>[</think>Here it is:\n{written}", "[[1: yes]] [[2: no]]", "[[1: no]] [[2: yes]]")
 
     async def both():
         config = Config(generate=True)
