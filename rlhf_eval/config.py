@@ -14,7 +14,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -26,7 +27,8 @@ C = TypeVar("C")
 def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
     """A ``kind`` from plain values.
 
-    Raises UserError on an unknown key (naming the nearest one) or a value of the wrong type; ``where`` names the table.
+    Raises UserError on an unknown key or word (naming the nearest one) or a value of the wrong type; ``where`` names the
+    table.
     """
     _refuse_unknown(kind, settings, where)
     try:
@@ -38,7 +40,7 @@ def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
 
 
 def _refuse_unknown(kind: type, settings: Mapping[str, Any], where: str) -> None:
-    """Raise UserError on the first key that ``kind``, or a table of settings inside it, does not know."""
+    """Raise UserError on the first key or word that ``kind``, or a table of settings inside it, does not know."""
     known = [f.name for f in fields(kind)]
     for name in settings:
         if name not in known:
@@ -46,6 +48,19 @@ def _refuse_unknown(kind: type, settings: Mapping[str, Any], where: str) -> None
     for name, hint in get_type_hints(kind).items():
         if is_dataclass(hint) and isinstance(settings.get(name), Mapping):
             _refuse_unknown(hint, settings[name], f"{where}: {name}")  # type: ignore[arg-type]
+        words, given = _words(hint), settings.get(name)
+        if words and given is not None and given not in words:
+            raise UserError(f"{where}: {name} is '{given}'.{nearest(str(given), words)}")
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    """The words that a field allows: those of a Literal, or of the one beside None; empty for any other field."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        inner = [_words(part) for part in get_args(hint) if part is not NoneType]
+        return tuple(word for words in inner for word in words) if all(inner) else ()
+    return ()
 
 
 def as_settings(config: Any) -> dict[str, Any]:

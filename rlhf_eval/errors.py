@@ -84,4 +84,4 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     close = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"{hint} Allowed: {', '.join(names) or 'nothing'}."
+    return f"{hint} Allowed: {', '.join(name or repr(name) for name in names) or 'nothing'}."

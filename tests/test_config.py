@@ -42,6 +42,8 @@ class Example:
     """How hot."""
     orders: Literal["both", "one"] = "both"
     """Which."""
+    how: Literal["both"] | Literal["one"] | None = None
+    """How, if at all."""
     stop: tuple[str, ...] = ()
     """What ends it."""
     table: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +76,9 @@ def test_a_number_in_quotes_is_a_number(text: str, value: int) -> None:
         ({"n": "many"}, r"x: .*int.*`n`"),
         ({"n": 1.5}, r"x: .*`n`"),
         ({"n": None}, r"x: .*`n`"),
-        ({"orders": "all"}, r"x: .*'all'.*`orders`"),
+        ({"orders": "bth"}, r"x: orders is 'bth'\. Did you mean 'both'\? Allowed: both, one\."),
+        ({"orders": 2}, r"x: orders is '2'\. Allowed: both, one\."),
+        ({"how": "bth"}, r"x: how is 'bth'\. Did you mean 'both'\?"),
         ({"stop": "###"}, r"x: .*array.*`stop`"),
         ({"n": 0}, r"x: n is 0; at least 1 is needed"),
     ],
@@ -100,7 +104,7 @@ def test_settings_are_described_with_default_and_doc() -> None:
     found = {s.name: (s.default, s.doc) for s in describe(Example)}
     assert found["n"] == (1, "How many, on two lines.")
     assert found["table"] == ({}, "")
-    assert list(found) == ["n", "temperature", "orders", "stop", "table", "soft", "inner"]
+    assert list(found) == ["n", "temperature", "orders", "how", "stop", "table", "soft", "inner"]
 
 
 @dataclass(frozen=True, kw_only=True)
