@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from rlhf_eval.errors import UserError
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
+from trainers.adapters import adapter_off
 from trainers.batch import Layout, lengths, model_inputs, per_answer
 from trainers.data import Account, Example, Tokenized, encode_labelled, encode_pairs
 from trainers.engine import (
@@ -260,8 +261,7 @@ class Objective:
             if self.copy is not None:
                 with autocast(self.config):
                     return per_answer(self.copy(**model_inputs(batch)).logps, batch)
-            bare: Any = model.module if hasattr(model, "module") else model
-            with bare.disable_adapter():
+            with adapter_off(model):
                 return per_answer(model(**model_inputs(batch)).logps, batch)
 
     def _check_start(self, terms: Terms, reference: Tensor, batch: Mapping[str, Any]) -> None:

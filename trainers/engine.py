@@ -26,8 +26,9 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.local.checkpoints import need, open_checkpoint, quiet
+from rlhf_eval.models.local.checkpoints import open_checkpoint, quiet
 from rlhf_eval.stages.training import Job, Metrics, Plan
+from trainers.adapters import Task, adapted, merged
 from trainers.batch import Layout, collate
 from trainers.data import E, Example, Limit, Tokenized
 
@@ -203,12 +204,10 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
     def save_final(self, folder: Path) -> None:
         """The trained model as a standard checkpoint, adapters merged, with its tokenizer."""
         model = self.accelerator.unwrap_model(self.model)
-        if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()
-            if self.is_world_process_zero():
-                model.save_pretrained(folder)
-        else:
+        if (whole := merged(model)) is model:
             self.save_model(str(folder))
+        elif self.is_world_process_zero():
+            whole.save_pretrained(folder)
         if self.is_world_process_zero():
             self.tokens.tokenizer.save_pretrained(folder)
 
@@ -385,7 +384,7 @@ def uses_bfloat16(settings: Settings) -> bool:
     return settings.precision == "bfloat16" or (settings.precision == "auto" and torch.cuda.is_available())
 
 
-def prepared(model: Any, settings: Settings, task: Literal["CAUSAL_LM", "SEQ_CLS"] = "CAUSAL_LM") -> Any:
+def prepared(model: Any, settings: Settings, task: Task = "CAUSAL_LM") -> Any:
     """The model with its adapter, if it is to have one, and torch's threads set."""
     parameters = sum(p.numel() for p in model.parameters())
     if settings.threads or (parameters < SMALL and not torch.cuda.is_available()):
@@ -394,14 +393,7 @@ def prepared(model: Any, settings: Settings, task: Literal["CAUSAL_LM", "SEQ_CLS
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if not settings.lora_rank:
         return model
-    peft = need("peft", "lora_rank")
-    adapter = peft.LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha or 2 * settings.lora_rank,
-        target_modules="all-linear",
-        task_type=task,
-    )
-    return peft.get_peft_model(model, adapter)
+    return adapted(model, rank=settings.lora_rank, alpha=settings.lora_alpha, task=task)
 
 
 def held_out(examples: Sequence[E], settings: Settings, seed: int) -> tuple[list[E], list[E]]:

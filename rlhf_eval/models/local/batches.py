@@ -105,7 +105,9 @@ class Reader:
         self._model = model
         self.device = model.device
         self.most = PREFILL_GPU if model.device.type == "cuda" else PREFILL_CPU
-        accepted = inspect.signature(model.forward).parameters
+        # An adapter's forward takes anything and hands it on: what is accepted is for the model within to say.
+        within = model.get_base_model() if hasattr(model, "get_base_model") else model
+        accepted = inspect.signature(within.forward).parameters
         self._places, self._keeps = "position_ids" in accepted, "logits_to_keep" in accepted
         self._kept: tuple[list[int], list[tuple[Tensor, Tensor]]] = ([], [])
 
