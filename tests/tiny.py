@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -90,3 +93,14 @@ def demonstrations(count: int) -> list[Demonstration]:
         answer = Completion.of(prompt_id=prompt.id, model="m", text=_text(5000 + i, 1 + i % 6))
         made.append(Demonstration.of(prompt=prompt, completion=answer, score=1.0, labeler="test", rule="test"))
     return made
+
+
+def killed(work: Callable[[], object]) -> bool:
+    """Do ``work`` in a fork of this process; whether SIGKILL ended it."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL

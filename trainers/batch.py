@@ -107,7 +107,7 @@ def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[st
         "margin": torch.tensor([example.margin for example in examples]),
         "label": torch.tensor([example.label for example in examples]),
         "id": [example.id for example in examples],
-        "tokens": torch.tensor(sum(len(e.prompt) * len(e.answers) + sum(map(len, e.answers)) for e in examples)),
+        "tokens": sum(len(e.prompt) * len(e.answers) + sum(map(len, e.answers)) for e in examples),
     }
 
 
@@ -123,7 +123,8 @@ def per_answer(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 
 def lengths(batch: Mapping[str, Tensor]) -> Tensor:
     """Scored tokens of each answer, (A,), as numbers to divide by."""
-    return torch.bincount(batch["answer"], minlength=len(batch["ends"])).clamp(min=1)
+    ones = torch.ones_like(batch["answer"])
+    return torch.zeros_like(batch["ends"]).index_add(0, batch["answer"], ones).clamp(min=1)
 
 
 def _pieces(examples: Sequence[Example], layout: Layout) -> list[Piece]:

@@ -154,7 +154,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         job=job,
         out=out,
         layout=layout,
-        items=lambda batch: torch.tensor(len(batch["probability"]), device=batch["at"].device),
+        items=lambda batch: len(batch["probability"]),
     )
     return engine.run(notes=account.notes())
 

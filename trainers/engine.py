@@ -11,6 +11,7 @@ that 1 x 8 and 8 x 1 take the same step. Schedules, mixed precision, FSDP, DeepS
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -31,6 +32,7 @@ from rlhf_eval.stages.training import Job, Metrics, Plan
 from trainers.adapters import Task, adapted, merged
 from trainers.batch import Layout, collate
 from trainers.data import E, Example, Limit, Tokenized
+from trainers.saving import SaveClock
 
 SMALL = 10_000_000
 """Weights up to which a CPU is quickest with one thread."""
@@ -85,16 +87,18 @@ class Settings:
     """Share of the examples held out and measured at every ``eval_every`` steps."""
     eval_every: int = 0
     """Steps between two measurements on what is held out; 0 measures at the end of each epoch."""
-    save_every: int = 500
-    """Steps between two states to resume from."""
+    save_minutes: float = 1.0
+    """Minutes between two states to resume from; more where saving would else take over a twentieth of the time."""
+    save_every: int = 0
+    """Steps between two further states; 0 goes by the clock alone."""
 
     def __post_init__(self) -> None:
-        positive = ("learning_rate", "epochs", "batch_size", "max_length", "log_every", "save_every")
+        positive = ("learning_rate", "epochs", "batch_size", "max_length", "log_every", "save_minutes")
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be over 0")
-        if min(self.micro_batch, self.pack, self.lora_rank, self.eval_every, self.threads) < 0:
-            raise ValueError("micro_batch, pack, lora_rank, eval_every and threads must be at least 0")
+        if min(self.micro_batch, self.pack, self.lora_rank, self.eval_every, self.save_every, self.threads) < 0:
+            raise ValueError("micro_batch, pack, lora_rank, eval_every, save_every and threads must be at least 0")
         if not 0 <= self.warmup < 1 or not 0 <= self.eval_share < 1:
             raise ValueError("warmup and eval_share are shares in [0, 1)")
 
@@ -119,21 +123,25 @@ Objective = Callable[[nn.Module, Mapping[str, Tensor]], Terms]
 
 @dataclass(slots=True)
 class Sums:
-    """Sums and counts by name, over the micro-batches since the last row of metrics."""
+    """Sums and counts by name, over the micro-batches since the last row of metrics.
 
-    sums: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    The sums stay on the device until they are asked for: reading one makes the host wait for all that the device has to do.
+    """
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def add(self, stats: Mapping[str, Tensor]) -> None:
-        """Add the values of each statistic."""
-        for name, values in stats.items():
-            self.sums[name] += float(values.detach().double().sum())
-            self.counts[name] += values.numel()
+    def add(self, name: str, values: Tensor, count: int | None = None) -> None:
+        """Add values of a statistic, by default as many as they are."""
+        total = values.detach().double().sum()
+        self.sums[name] = self.sums[name] + total if name in self.sums else total
+        self.counts[name] += values.numel() if count is None else count
 
     def means(self, accelerator: Any) -> dict[str, float]:
         """The means over all processes; starts anew."""
         names = sorted(self.sums)
-        table = torch.tensor([[self.sums[n], self.counts[n]] for n in names], dtype=torch.float64)
+        sums = torch.stack([self.sums[n] for n in names]).cpu() if names else torch.zeros(0)
+        table = torch.stack([sums, sums.new_tensor([self.counts[n] for n in names])], 1)
         if names and accelerator.num_processes > 1:
             table = accelerator.reduce(table.to(accelerator.device, torch.float32), "sum").cpu().double()
         self.sums.clear()
@@ -155,14 +163,17 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
         job: Job,
         out: Path,
         layout: Layout,
-        items: Callable[[Mapping[str, Tensor]], Tensor],
+        items: Callable[[Mapping[str, Any]], int],
         heldout: Sequence[Example] = (),
     ) -> None:
         self.objective, self.job, self.settings, self.out, self.items = objective, job, settings, out, items
         self.sums = Sums()
         self.started = time.monotonic()
         self.final: dict[str, float] = {}
-        self.stop = False
+        self.clock = SaveClock(settings.save_minutes)
+        self.stop = self.due = False
+        self.unread: list[tuple[int, Tensor, Sequence[str]]] = []
+        """Step, loss and rows of micro-batches whose loss nobody has looked at yet."""
 
         def collator(batch: Sequence[Example]) -> dict[str, Tensor]:
             return collate(batch, layout, pad=tokens.pad)
@@ -174,7 +185,7 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
                 data_collator=collator,
                 train_dataset=list(examples),
                 eval_dataset=list(heldout) or None,
-                callbacks=[_Stop(self)],
+                callbacks=[_Steps(self)],
             )
         self.remove_callback(transformers.trainer_callback.ProgressCallback)
         self.remove_callback(transformers.trainer_callback.PrinterCallback)
@@ -187,6 +198,7 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
         """Train, from where an earlier process stopped if there is one, and save; raises UserError on a loss of NaN."""
         with quiet():
             self.train(resume_from_checkpoint=state_of(self.out))
+        self.look()
         stopped = self.stop and self.state.global_step < self.state.max_steps
         if not stopped:
             with quiet():
@@ -221,50 +233,58 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
 
     # What the Trainer calls -------------------------------------------------------------------------------------------
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: Any
-    ) -> tuple[list[Any], Tensor | None]:
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """The micro-batches of one optimizer step, and how many items they hold over all processes."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        # Here, and not as they arise: the host has by now prepared what comes next while the device was at work.
+        self.look()
         if not batches:
             return [], None
-        counted = torch.stack([
-            sum((self.items(batch) for batch in batches), torch.tensor(0, device=device)).float(),
-            sum((batch["tokens"] for batch in batches), torch.tensor(0, device=device)).float(),
-            torch.tensor(float(self.job.stopping()), device=device),
-        ])  # fmt: skip
+        items, tokens = sum(map(self.items, batches)), sum(batch["tokens"] for batch in batches)
+        stop, due = self.job.stopping(), self.clock.due() and self.is_world_process_zero()
         if self.accelerator.num_processes > 1:
-            counted = self.accelerator.reduce(counted, "sum")
-        self.state.num_input_tokens_seen += int(counted[1])
-        self.stop = self.stop or bool(counted[2] > 0)
-        return batches, counted[0]
+            mine = torch.tensor([items, tokens, stop, due], dtype=torch.int64, device=device)
+            items, tokens, stop, due = self.accelerator.reduce(mine, "sum").tolist()
+        self.state.num_input_tokens_seen += tokens
+        self.stop, self.due = self.stop or bool(stop), bool(due)
+        return batches, items
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The objective's sum over the items of the step; raises UserError, naming the rows, where it is not finite."""
+        """The objective's sum over the items of the step."""
         terms = self.objective(model, inputs)
-        if not torch.isfinite(terms.loss):
-            rows = ", ".join(inputs["id"][:8])
-            raise UserError(
-                f"the loss is {terms.loss.item()} at step {self.state.global_step + 1} (rows {rows}): look at these rows, "
-                "or lower learning_rate; the last good state is kept in steps/"
-            )
-        self.sums.add(terms.stats)
+        self.unread.append((self.state.global_step + 1, terms.loss.detach(), inputs["id"]))
+        for name, values in terms.stats.items():
+            self.sums.add(name, values)
         loss = terms.loss / num_items_in_batch * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
 
+    def look(self) -> None:
+        """Raises UserError, naming the step and its rows, where a loss is not finite."""
+        if self.unread and not torch.isfinite(torch.stack([loss for _, loss, _ in self.unread])).all():
+            step, loss, rows = next(entry for entry in self.unread if not torch.isfinite(entry[1]))
+            raise UserError(
+                f"the loss is {loss.item()} at step {step} (rows {', '.join(rows[:8])}): look at these rows, or lower "
+                "learning_rate; the last good state is kept in steps/"
+            )
+        self.unread.clear()
+
+    def _save_checkpoint(self, *given: Any) -> None:
+        self.look()
+        with self.clock.saving():
+            super()._save_checkpoint(*given)
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Means of the objective's statistics over what is held out, logged as a row of split ``eval``."""
-        sums, total, items = Sums(), 0.0, 0.0
+        sums = Sums()
         self.model.eval()
         with torch.no_grad():
             for batch in self.get_eval_dataloader():
                 terms = self.objective(self.model, self._prepare_inputs(batch))
-                sums.add(terms.stats)
-                total, items = total + float(terms.loss), items + float(self.items(batch))
+                for name, values in {**terms.stats, "loss": terms.loss}.items():
+                    sums.add(name, values, self.items(batch) if name == "loss" else None)
         self.model.train()
-        sums.sums["loss"], sums.counts["loss"] = total, items
         found = sums.means(self.accelerator)
         self._row("eval", found)
         return {f"eval_{name}": value for name, value in found.items()}
@@ -273,6 +293,7 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
         """One row of metrics: the Trainer's scalars and the means of the objective's statistics."""
         super().log(logs, start_time)
         if "loss" in logs:
+            self.look()
             wanted = {name: logs[name] for name in LOGGED if name in logs}
             self._row("train", {**wanted, **self.sums.means(self.accelerator)})
 
@@ -290,16 +311,17 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
         })  # fmt: skip
 
 
-class _Stop(transformers.TrainerCallback):  # type: ignore[misc]
-    """Logs the last step whatever its number; saves and ends the training at the end of a step once it is asked to."""
+class _Steps(transformers.TrainerCallback):  # type: ignore[misc]
+    """At the end of a step: logs the last whatever its number, saves when it is time, ends the training when asked to."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         control.should_log = control.should_log or state.global_step == state.max_steps
-        if self.engine.stop and state.global_step < state.max_steps:
-            control.should_save = control.should_training_stop = True
+        if state.global_step < state.max_steps:
+            control.should_training_stop = self.engine.stop
+            control.should_save = control.should_save or self.engine.stop or self.engine.due
         return control
 
 
@@ -329,8 +351,8 @@ def arguments(settings: Settings, job: Job, out: Path, rows: int, *, evaluates: 
         logging_nan_inf_filter=False,
         eval_strategy=("steps" if every else "epoch") if evaluates else "no",
         eval_steps=every or None,
-        save_strategy="steps",
-        save_steps=settings.save_every,
+        save_strategy="steps" if settings.save_every else "no",
+        save_steps=settings.save_every or 1,
         save_total_limit=1,
         remove_unused_columns=False,
         report_to=[],
@@ -362,10 +384,16 @@ def steps_of(settings: Settings, rows: int) -> int:
 
 
 def state_of(out: Path) -> str | None:
-    """The state that an earlier process left to resume from, if it did."""
-    steps = out / "steps"
-    found: str | None = transformers.trainer_utils.get_last_checkpoint(str(steps)) if steps.is_dir() else None
-    return found
+    """The newest state that an earlier process left to resume from, if it did; one that it was killed over is none."""
+
+    def whole(folder: Path) -> bool:
+        try:  # what the Trainer writes last
+            return bool(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return False
+
+    states = sorted((out / "steps").glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return next((str(folder) for folder in reversed(states) if whole(folder)), None)
 
 
 def place(model: Any) -> Any:

@@ -155,7 +155,7 @@ def targets_of(examples: Sequence[Graded], heads_of: HeadsOf, *, rank: bool = Fa
         "margin": torch.tensor([c.margin for c, _, _ in contests]),
         "share": torch.tensor([[weight * head for head in heads_of(c)] for c, _, weight in contests]),
         "id": [example.id for example in examples],
-        "examples": torch.tensor(len(examples)),
+        "examples": len(examples),
     }
     if rank:
         orders = [[start + place for place in ranked(example)] for example, start in zip(examples, starts, strict=True)]

@@ -179,7 +179,7 @@ class RewardEngine(Engine):
                 return collate_graded(examples, layout, pad=tokens.pad, heads_of=heads_of, rank=rank)
             targets = targets_of(examples, heads_of, rank=rank)
             features = torch.cat([known[example.id] for example in examples])
-            return {**targets, "features": features, "tokens": torch.tensor(sum(map(len, examples)))}
+            return {**targets, "features": features, "tokens": sum(map(len, examples))}
 
         self.data_collator = collator
 

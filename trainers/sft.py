@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan
@@ -51,7 +50,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         job=job,
         out=out,
         layout=Layout(pack=config.pack),
-        items=lambda batch: torch.tensor(len(batch["at"]), device=batch["at"].device),
+        items=lambda batch: len(batch["at"]),
     )
     return engine.run(notes=account.notes())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import checkpoint, demonstrations, pairs
+from tiny import checkpoint, demonstrations, killed, pairs
 from transformers import AutoModelForCausalLM
 
 from rlhf_eval.errors import UserError
@@ -15,6 +17,7 @@ from rlhf_eval.stages.training import Data, Job
 from trainers import dpo, sft
 from trainers.engine import Settings, split_batch, steps_of
 from trainers.logps import load_policy
+from trainers.saving import SaveClock
 
 FAST = {"learning_rate": 0.01, "batch_size": 8, "log_every": 1, "warmup": 0.0}
 
@@ -79,6 +82,41 @@ def test_a_training_that_was_stopped_goes_on_bit_by_bit(base: str, tmp_path: Pat
     assert first.losses() + rest.losses() == whole.losses()
     assert [row["tokens"] for row in (*first.rows, *rest.rows)] == [row["tokens"] for row in whole.rows]
     assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_training_that_was_killed_goes_on_bit_by_bit(base: str, tmp_path: Path) -> None:
+    settings = {"epochs": 3, "save_minutes": 1e-9}
+
+    def train_until_killed() -> None:
+        def log(row: dict[str, Any]) -> None:
+            if row["step"] == 6:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        job = Job(model=base, log=log)
+        dpo.train(Data(pairs=tuple(pairs(24, 0.8))), tmp_path / "parts", dpo.Config(**FAST, **settings), job)
+
+    assert killed(train_until_killed)
+    cut_short = tmp_path / "parts/steps/checkpoint-8"  # killed while it was written
+    cut_short.mkdir()
+    (cut_short / "trainer_state.json").write_text('{"global_step": 8, ')
+    whole = run_dpo(base, tmp_path / "whole", **settings)
+    rest = run_dpo(base, tmp_path / "parts", **settings)
+    assert 0 < len(rest.losses()) < 9
+    assert rest.losses() == whole.losses()[-len(rest.losses()) :]
+    assert torch.equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_states_are_kept_by_the_clock_and_never_at_much_of_a_cost() -> None:
+    time = [0.0]
+    clock = SaveClock(minutes=1.0, now=lambda: time[0])
+    found = []
+    for second in range(1, 400):
+        time[0] += 1
+        if clock.due():
+            found.append(second)
+            with clock.saving():
+                time[0] += 5.0
+    assert found == [60, 160, 260, 360]
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_the_rows(base: str, tmp_path: Path) -> None:
