@@ -63,6 +63,14 @@ def _words(hint: Any) -> tuple[str, ...]:
     return ()
 
 
+def _table(hint: Any) -> type | None:
+    """The dataclass that a field holds, or may hold beside None."""
+    if get_origin(hint) in (Union, UnionType):
+        inner = [part for part in get_args(hint) if part is not NoneType]
+        return _table(inner[0]) if len(inner) == 1 else None
+    return hint if isinstance(hint, type) and is_dataclass(hint) else None
+
+
 def as_settings(config: Any) -> dict[str, Any]:
     """The config as plain values, every default included: what a run folder keeps."""
     settings: dict[str, Any] = msgspec.to_builtins(config)
@@ -130,14 +138,22 @@ class Setting:
     name: str
     default: Any
     doc: str
+    words: tuple[str, ...] = ()
+    """The words that it allows, where only some are."""
+    table: type | None = None
+    """The kind of its own settings, where it is a table of such."""
 
 
 def describe(kind: type) -> list[Setting]:
     """The fields of a Config with their defaults and the doc line that stands under each."""
+    hints = get_type_hints(kind)
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         docs |= _field_docs(base) if is_dataclass(base) else {}
-    return [Setting(f.name, _default(f), docs.get(f.name, "")) for f in fields(kind)]
+    return [
+        Setting(f.name, _default(f), docs.get(f.name, ""), _words(hints[f.name]), _table(hints[f.name]))
+        for f in fields(kind)
+    ]
 
 
 def _default(f: Any) -> Any:

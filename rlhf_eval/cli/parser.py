@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from rlhf_eval.cli.explain import TAKES, Help
 
 EPILOG = """\
 the line: load -> generate -> judge -> pairs -> train -> evaluate -> leaderboard, compare, report, dashboard
@@ -21,11 +26,30 @@ exit codes: 0 ok, 1 crash, 2 your mistake, 3 too many failures, 4 gate failed, 5
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose refusals are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit 2 with what is wrong and where to look."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse; a command answers for its own flags, so that it can name the nearest."""
+        options, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized: {' '.join(rest)}{self._nearest(rest[0])}")
+        return options, rest
+
+    def _nearest(self, flag: str) -> str:
+        close = get_close_matches(flag, re.findall(r"--?[a-z][a-z-]*", self.format_usage()), n=1)
+        return f" (did you mean {close[0]}?)" if close else ""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     from rlhf_eval import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="rlhf-eval",
         description="Evaluation and synthetic preference data for RLHF.",
         epilog=EPILOG,
@@ -35,7 +59,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, help_text: str, *, work: bool = True) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        description = help_text[0].upper() + help_text[1:] + "."
+        command = commands.add_parser(name, help=help_text, description=description, add_help=name not in TAKES)
+        if name in TAKES:
+            command.add_argument("-h", "--help", action=Help, const=name)
         _common(command, work=work)
         return command
 
@@ -235,11 +262,12 @@ def _audit(add: Add) -> None:
 
 
 def _leaderboard(add: Add) -> None:
-    command = add("leaderboard", "show every model's win rate from the stored judgments", work=False)
+    command = add("leaderboard", "show every model's win rate, or mean grade, from the stored judgments", work=False)
     command.add_argument("--judge", default="", help="only this judge (the start of its name)")
     command.add_argument("--baseline", default="", help="compare with this model (default: whoever stood second)")
     command.add_argument("--run", default="", help="only this run's judgments")
-    command.add_argument("--by", choices=("category",), default="", help="one board for each category of prompts")
+    command.add_argument("--by", choices=("category", "turn"), default="", help="one board for each category, or turn")
+    command.add_argument("--grades", action="store_true", help="mean grades of single answers instead of win rates")
     command.add_argument("--rank", action="store_true", help="rank all models that met, by Bradley-Terry strength")
     command.add_argument("--format", choices=("table", "md", "csv", "latex", "json"), default="table")
 
@@ -249,6 +277,7 @@ def _compare(add: Add) -> None:
     command.add_argument("a", metavar="A")
     command.add_argument("b", metavar="B")
     command.add_argument("--judge", default="", help="only this judge (the start of its name)")
+    command.add_argument("--run", default="", help="only this run's judgments")
     command.add_argument("--by", choices=("category",), default="", help="also for each category of prompts")
     command.add_argument("--fail-on-regression", action="store_true", help="exit 4 if A is surely worse than B")
 
