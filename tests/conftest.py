@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import json
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -23,6 +25,29 @@ def groundtruth() -> Path:
     if not place or not Path(place).is_dir():
         pytest.skip("RLHF_EVAL_GROUNDTRUTH names no folder of published judgments")
     return Path(place)
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[[str, Any], Path]:
+    """Write a file below ``tmp_path``: text as it is, else by its name's ending rows of a CSV, JSON lines or JSON."""
+
+    def write(name: str, content: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            if isinstance(content, str):
+                file.write(content)
+            elif path.suffix == ".csv":
+                rows = csv.DictWriter(file, list(content[0]))
+                rows.writeheader()
+                rows.writerows(content)
+            elif path.suffix == ".jsonl":
+                file.writelines(json.dumps(row) + "\n" for row in content)
+            else:
+                json.dump(content, file)
+        return path
+
+    return write
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from server import running_server
 
 from rlhf_eval.cli import main
 from rlhf_eval.verbs.recipe import check_tables
-from tests.server import running_server
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,8 +13,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from server import MARKER, Knobs, Refusal, Replies, Service, running_server, set_knobs, stats
 
 MESSAGES = [{"role": "user", "content": "Hello"}]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from server import running_server
 
 from rlhf_eval.cli import main
 from rlhf_eval.records import R
 from rlhf_eval.store.runs import Store
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from server import running_server
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server import reset, running_server, set_knobs, stats
 
 from rlhf_eval.models.served import batch
 from rlhf_eval.records import TABLES, Completion, Outcome, to_row
 from rlhf_eval.store.runs import Store
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from server import reset, running_server, set_knobs, stats
 
 COUNT = 40
 RECIPE = """\

@@ -7,12 +7,12 @@ import json
 import logging
 import os
 import resource
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from server import reset, running_server, set_knobs, stats
 
 from rlhf_eval.errors import ModelUnavailable, RequestFailed, UserError
 from rlhf_eval.models import open_model
@@ -24,9 +24,6 @@ from rlhf_eval.models.served.http import LeanClient
 from rlhf_eval.models.served.replies import WORDS, failure, read, retry_after, server_words, unwrapped
 from rlhf_eval.models.served.requests import Dialect, adapt, body_of, seed_of
 from rlhf_eval.records import Message, Sampling
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from server import reset, running_server, set_knobs, stats
 
 KEY = "sk-very-secret-key"
 
@@ -86,7 +83,7 @@ def texts(reply: Reply) -> list[str]:
 
 
 def test_one_request_carries_all_samples(server: str):
-    (reply,) = chats(server, asked(n=4, seed=1))
+    (reply,) = through_a_door(server, asked(n=4, seed=1))
     assert len(set(texts(reply))) == 4
     assert all("quality=" in text for text in texts(reply))
     assert reply.usage.prompt_tokens == 3
@@ -544,6 +541,23 @@ def test_every_request_carries_the_headers_of_the_openai_package(monkeypatch: py
         assert [line for line in other if "content-length" not in line] == [
             x for x in first if "content-length" not in x
         ]
+
+
+def test_a_redirect_is_followed_with_the_body(server: str):
+    async def moved(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        goal = server.removesuffix("/v1") + head.split(" ")[1]
+        writer.write(f"HTTP/1.1 307 Moved\r\nlocation: {goal}\r\ncontent-length: 0\r\n\r\n".encode())
+
+    async def run() -> str:
+        listening = await asyncio.start_server(moved, "127.0.0.1", 0)
+        model = OpenAIModel("alpha", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1")
+        reply = await model.chat(asked(seed=1))
+        await model.close()
+        listening.close()
+        return reply.choices[0].text
+
+    assert asyncio.run(run()) == texts(chats(server, asked(seed=1))[0])[0]
 
 
 def test_a_proxy_of_the_environment_is_respected(monkeypatch: pytest.MonkeyPatch):

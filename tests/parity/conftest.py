@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,25 +9,6 @@ from typing import Any
 import pytest
 
 Put = Callable[[str, Any], Path]
-
-
-@pytest.fixture
-def put(tmp_path: Path) -> Put:
-    """Write a file below the folder of checkouts: text as it is, rows of a CSV from a list of dicts, else JSON."""
-
-    def put(name: str, content: Any) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".csv") and not isinstance(content, str):
-            text = io.StringIO()
-            writer = csv.DictWriter(text, list(content[0]))
-            writer.writeheader()
-            writer.writerows(content)
-            content = text.getvalue()
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-        return path
-
-    return put
 
 
 @pytest.fixture
