@@ -54,6 +54,11 @@ class Comparisons:
         sums = np.bincount(index, weights=self.share, minlength=len(prompts))
         return prompts.astype(object), sums / np.bincount(index, minlength=len(prompts))
 
+    def swapped(self) -> NDArray[np.bool_] | None:
+        """Whether the model was shown second, by prompt as in ``by_prompt``; None where a prompt has several judgments."""
+        prompts, index = np.unique(self.prompt.astype(str), return_index=True)
+        return ~self.shown_first[index] if len(prompts) == len(self.prompt) else None
+
     def mirrored(self) -> Comparisons:
         """The same judgments from the opponent's side."""
         return Comparisons(

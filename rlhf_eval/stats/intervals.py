@@ -129,16 +129,21 @@ def order_stratified(scores: ArrayLike, swapped: ArrayLike, *, level: float = 0.
     the position bias out of the noise; the unstratified SE is valid but about 20% too wide under a strong bias.
     Degrees of freedom are Welch's. Raises UserError when an order has fewer than two prompts.
     """
-    y, side = floats(scores, "scores", low=0, high=1), np.asarray(swapped, dtype=bool)
-    n = same_length(scores=y, swapped=side)
-    groups = [y[~side], y[side]]
+    mean, se, n, df = stratified_mean(floats(scores, "scores", low=0, high=1), swapped)
+    return wilson_from_se(mean, se, n, df=df, level=level, method="wilson, order-stratified SE, t")
+
+
+def stratified_mean(scores: Floats, swapped: ArrayLike) -> tuple[float, float, int, float]:
+    """Mean of the two orders' means, its standard error, the number of prompts, and Welch's degrees of freedom."""
+    side = np.asarray(swapped, dtype=bool)
+    n = same_length(scores=scores, swapped=side)
+    groups = [scores[~side], scores[side]]
     if min(len(g) for g in groups) < 2:
         raise UserError(f"each order needs at least 2 prompts; they have {len(groups[0])} and {len(groups[1])}")
     shares = np.array([g.var(ddof=1) / len(g) for g in groups])
     total = float(shares.sum())
     df = total**2 / float(sum(v**2 / (len(g) - 1) for v, g in zip(shares, groups, strict=True))) if total else n - 2
-    mean = float(np.mean([g.mean() for g in groups]))
-    return wilson_from_se(mean, 0.5 * math.sqrt(total), n, df=df, level=level, method="wilson, order-stratified SE, t")
+    return float(np.mean([g.mean() for g in groups])), 0.5 * math.sqrt(total), n, df
 
 
 def clustered_mean(values: Floats, clusters: ArrayLike | None = None) -> tuple[float, float, int]:

@@ -29,7 +29,7 @@ from scipy import optimize, special
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.stats.arrays import Bools, Floats, floats
-from rlhf_eval.stats.intervals import Interval, clustered_mean
+from rlhf_eval.stats.intervals import Interval, clustered_mean, stratified_mean
 
 Shape = Literal["obrien_fleming", "pocock"]
 
@@ -198,18 +198,25 @@ def group_sequential_look(
     *,
     look: int,
     looks: int,
+    swapped: ArrayLike | None = None,
     shape: Shape = "obrien_fleming",
     null: float = 0.5,
     level: float = 0.95,
 ) -> Look:
     """Look number ``look`` of ``looks`` equally spaced ones at all scores so far; the schedule is fixed beforehand.
 
-    ``scores`` in [0, 1] and ``clusters`` have shape (rows,). Raises UserError when ``look`` is not within the schedule.
+    ``scores`` in [0, 1] and ``clusters`` have shape (rows,). Where each row is a prompt that was judged in one order, the
+    booleans ``swapped`` keep the position bias out of the noise, from two prompts in each order on. The boundary's chances
+    are turned into t quantiles, since early looks know their spread from few prompts. Raises UserError when ``look`` is not
+    within the schedule.
     """
     if not 1 <= look <= looks:
         raise UserError(f"look {look} is not in a schedule of {looks}; looks are numbered from 1")
-    mean, se, n = clustered_mean(floats(scores, "scores", low=0, high=1), clusters)
-    critical = group_sequential_boundary(looks, shape=shape, level=level)[look - 1]
+    y = floats(scores, "scores", low=0, high=1)
+    side = np.zeros(len(y), dtype=bool) if swapped is None else np.asarray(swapped, dtype=bool)
+    mean, se, n, df = stratified_mean(y, side) if min(side.sum(), (~side).sum()) > 1 else _plain_mean(y, clusters)
+    z_critical = group_sequential_boundary(looks, shape=shape, level=level)[look - 1]
+    critical = -float(special.stdtrit(df, float(special.ndtr(-z_critical))))
     # Without any spread the SE of 0 proves nothing; a fair coin's spread is the most that scores in [0, 1] can have.
     se = se if se > 0 else 0.5 / math.sqrt(n)
     z = (mean - null) / se
@@ -226,6 +233,11 @@ def group_sequential_look(
     return Look(stop=abs(z) > critical, z=z, critical=critical, interval=interval)
 
 
+def _plain_mean(scores: Floats, clusters: ArrayLike | None) -> tuple[float, float, int, float]:
+    mean, se, n = clustered_mean(scores, clusters)
+    return mean, se, n, max(1, n - 1)
+
+
 @lru_cache(maxsize=64)
 def group_sequential_boundary(looks: int, *, shape: Shape = "obrien_fleming", level: float = 0.95) -> tuple[float, ...]:
     """Critical |z| at each of ``looks`` equally spaced looks, two-sided; a false alarm at any look has chance 1 - level.
@@ -236,21 +248,36 @@ def group_sequential_boundary(looks: int, *, shape: Shape = "obrien_fleming", le
         raise UserError(f"unknown shape '{shape}'.{nearest(shape, ['obrien_fleming', 'pocock'])}")
     k = np.arange(1, looks + 1)
     slope = np.sqrt(looks / k) if shape == "obrien_fleming" else np.ones(looks)
-    constant = optimize.brentq(lambda c: _crossing_chance(c * slope) - (1 - level), 0.5, 10, xtol=1e-9)
+    constant = optimize.brentq(lambda c: float(stop_chances(c * slope).sum()) - (1 - level), 0.5, 10, xtol=1e-9)
     return tuple((constant * slope).tolist())
 
 
-def _crossing_chance(critical: Floats) -> float:
-    """Chance that a standardised random walk leaves ``+-critical`` at some look, by integrating it look by look."""
-    bound = critical * np.sqrt(np.arange(1, len(critical) + 1))  # on the scale of the sum of unit increments
+@lru_cache(maxsize=64)
+def group_sequential_drift(looks: int, *, power: float, shape: Shape = "obrien_fleming", level: float = 0.95) -> float:
+    """Mean of the last look's z with which a schedule finds a difference with chance ``power``.
+
+    Its square, times the variance of one prompt over the squared difference, is the number of prompts that is needed.
+    """
+    boundary = np.array(group_sequential_boundary(looks, shape=shape, level=level))
+    return float(optimize.brentq(lambda drift: float(stop_chances(boundary, drift).sum()) - power, 0, 20, xtol=1e-9))
+
+
+def stop_chances(critical: Floats, drift: float = 0.0) -> Floats:
+    """Chance of stopping at each of equally spaced looks at bounds ``critical`` of |z|, shape (looks,).
+
+    ``drift`` is the mean of the last look's z. A standardised random walk, integrated look by look.
+    """
+    looks = len(critical)
+    bound = critical * np.sqrt(np.arange(1, looks + 1))  # on the scale of the sum of unit increments
     nodes, weights = special.roots_legendre(200)
-    points, mass = np.zeros(1), np.ones(1)
-    for b in bound:
+    points, mass, chances = np.zeros(1), np.ones(1), np.empty(looks)
+    for look, b in enumerate(bound):
         new = nodes * b
-        density = np.exp(-(np.subtract.outer(new, points) ** 2) / 2) / math.sqrt(2 * math.pi)
-        mass = (density @ mass) * weights * b
-        points = new
-    return 1 - float(mass.sum())
+        steps = np.subtract.outer(new, points) - drift / math.sqrt(looks)
+        before = mass.sum()
+        mass = (np.exp(-(steps**2) / 2) / math.sqrt(2 * math.pi) @ mass) * weights * b
+        points, chances[look] = new, before - mass.sum()
+    return chances
 
 
 def e_benjamini_hochberg(e_values: ArrayLike, *, alpha: float = 0.05) -> Bools:

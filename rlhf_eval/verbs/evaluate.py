@@ -72,7 +72,7 @@ class Settings:
     human: str = ""
     """A file of people's labels, or a folder of such files, that corrects the win rate."""
     stop_when: Literal["never", "decided"] = "never"
-    """decided: stop as soon as a win rate against one baseline is decided, at one of five looks, with the error held."""
+    """decided: stop as soon as a win rate against one baseline is decided, at one of ten looks, with the error held."""
 
 
 @dataclass(frozen=True, slots=True)

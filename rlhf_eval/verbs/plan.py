@@ -1,7 +1,7 @@
 """``plan``: before anything is spent, how many prompts and calls a difference needs, and in which design.
 
 Designs for "is A better than B?": both against a baseline in both orders, as published benchmarks do; head to head in both
-orders; head to head in one balanced order; and the last with five looks, stopping as soon as it is decided. Variances per
+orders; head to head in one balanced order; and the last with ten looks, stopping as soon as it is decided. Variances per
 prompt are planning values for verdicts with ties, or measured from a run (``--like``).
 
     rlhf-eval plan --effect 0.05 --price 0.004
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rlhf_eval.benchmarks.comparisons import Comparisons, comparisons
 from rlhf_eval.errors import UserError
-from rlhf_eval.stats.intervals import minimal_detectable_effect, power, prompts_needed
-from rlhf_eval.stats.sequential import group_sequential_boundary
+from rlhf_eval.stats.arrays import Floats
+from rlhf_eval.stats.sequential import group_sequential_boundary, group_sequential_drift, stop_chances
+from rlhf_eval.verbs.decide import LOOKS
 from rlhf_eval.verbs.session import Session
 
 BETWEEN, WITHIN = 0.16, 0.09
@@ -28,10 +29,8 @@ BETWEEN, WITHIN = 0.16, 0.09
 VIA_BASELINE = 1.15
 """How many more prompts it takes to see a gap through a common baseline, four calls each, than head to head with one call.
 
-Measured by ``tests/bench/judge_calls.py``: the gap shows at a fraction of its size in two rates whose noise adds.
+The median world of ``tests/bench/judge_calls.py``: the gap shows at a fraction of its size in two rates whose noise adds.
 """
-
-LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def plan(
     ]
     able = [design for design in made if design.power >= power_wanted - 1e-9] or made
     cheapest = min(able, key=lambda design: design.expected_calls)
-    return [design if design is not cheapest else _marked(design) for design in made]
+    return [replace(design, best=design is cheapest) for design in made]
 
 
 def _designs(between: float, within: float) -> list[tuple[str, float, float, int]]:
@@ -97,33 +96,18 @@ def _design(
     name: str, variance: float, calls: float, looks: int, effect: float | None, prompts: int | None, wanted: float,
     level: float, price: float | None,
 ) -> Design:  # fmt: skip
-    inflated = variance * (1.03 if looks > 1 else 1.0)
-    size = (
-        prompts
-        if prompts is not None
-        else prompts_needed(abs(effect or 0), variance=inflated, power=wanted, level=level)
+    drift = group_sequential_drift(looks, power=wanted, level=level)
+    size = prompts if prompts is not None else math.ceil(drift**2 * variance / (effect or math.nan) ** 2 - 1e-9)
+    found = drift * math.sqrt(variance / size)
+    chances = stop_chances(
+        np.array(group_sequential_boundary(looks, level=level)), abs(effect or found) * math.sqrt(size / variance)
     )
-    target = (
-        abs(effect)
-        if effect is not None
-        else minimal_detectable_effect(size, variance=inflated, power=wanted, level=level)
-    )
-    spent = round(size * calls * (_expected_share(target, variance, size, looks, level) if looks > 1 else 1.0))
+    share = 1 - float(chances[:-1] @ np.arange(looks - 1, 0, -1)) / looks
+    spent = round(size * calls * share)
     return Design(
         name=name, variance=variance, calls_a_prompt=calls, prompts=size, calls=round(size * calls), expected_calls=spent,
-        dollars=None if price is None else spent * price, power=power(target, size, variance=inflated, level=level),
-        effect=minimal_detectable_effect(size, variance=inflated, power=wanted, level=level),
+        dollars=None if price is None else spent * price, power=float(chances.sum()), effect=found,
     )  # fmt: skip
-
-
-def _expected_share(effect: float, variance: float, size: int, looks: int, level: float, draws: int = 4000) -> float:
-    """Share of the prompts that are judged before a look decides, by simulation of the running z."""
-    rng = np.random.default_rng(0)
-    boundary = np.array(group_sequential_boundary(looks, level=level))
-    steps = rng.normal(effect * math.sqrt(size / looks / variance), 1, (draws, looks)).cumsum(axis=1)
-    crossed = np.abs(steps / np.sqrt(np.arange(1, looks + 1))) > boundary
-    at = np.where(crossed.any(axis=1), crossed.argmax(axis=1) + 1, looks)
-    return float(at.mean() / looks)
 
 
 def _variances(session: Session, like: str) -> tuple[float, float]:
@@ -142,8 +126,9 @@ def _measured(groups: Sequence[Comparisons]) -> tuple[float, float]:
     for group in groups:
         _, index = np.unique(group.prompt.astype(str), return_inverse=True)
         counts = np.bincount(index)
-        means = np.bincount(index, weights=group.share) / counts
-        spread = np.bincount(index, weights=(group.share - means[index]) ** 2)
+        share = _without_sides(group)
+        means = np.bincount(index, weights=share) / counts
+        spread = np.bincount(index, weights=(share - means[index]) ** 2)
         free = float((counts - 1).sum())
         noise = float(spread.sum()) / free if free else 0.0
         within.append(noise)
@@ -151,7 +136,10 @@ def _measured(groups: Sequence[Comparisons]) -> tuple[float, float]:
     return float(np.mean(between)), float(np.mean(within))
 
 
-def _marked(design: Design) -> Design:
-    from dataclasses import replace
-
-    return replace(design, best=True)
+def _without_sides(group: Comparisons) -> Floats:
+    """The shares, each less what its order adds on average: balanced sides keep the position bias out of the noise."""
+    share = group.share.copy()
+    for side in (group.shown_first, ~group.shown_first):
+        if side.any():
+            share[side] -= group.share[side].mean()
+    return share

@@ -51,6 +51,15 @@ def test_a_row_knows_its_share_its_side_and_its_pair(store: Store, write: Write)
     assert len(set(group.pair)) == 2
     prompts, means = group.by_prompt()
     assert dict(zip(prompts, means, strict=True)) == pytest.approx({"p0": 0.7, "p1": 0.1})
+    assert group.swapped() is None
+
+
+def test_one_order_a_prompt_tells_the_sides(store: Store, write: Write) -> None:
+    write(ANSWERS, [verdict(1, "a", "b", 0.1, swapped=True), verdict(0, "a", "b", 0.8)])
+    (group,) = comparisons(store)
+    sides = group.swapped()
+    assert sides is not None
+    assert dict(zip(group.by_prompt()[0], sides.tolist(), strict=True)) == {"p0": False, "p1": True}
 
 
 def test_from_the_other_side_everything_is_turned(store: Store, write: Write) -> None:

@@ -74,7 +74,7 @@ def test_a_decided_run_stops_and_says_so(cli: Any) -> None:
     skipped = [o for o in cli.read(Outcome, "latest:evaluate") if o.status == "skipped"]
     assert decided.settings["decided"] is True
     assert decided.n + len(skipped) == 200
-    assert {o.reason for o in skipped} == {f"decided at look {decided.settings['look']} of 5"}
+    assert {o.reason for o in skipped} == {f"decided at look {decided.settings['look']} of 10"}
     assert "finished earlier" in cli.done(*words).out
 
 
@@ -162,6 +162,18 @@ def test_plan_says_what_a_difference_costs(cli: Any) -> None:
     assert best["dollars"] == pytest.approx(0.01 * best["expected_calls"])
     assert cli("plan").code == 2
     assert cli("plan", "--effect", "5").code == 2
+
+
+def test_plan_learns_from_a_run_without_its_position_bias(cli: Any) -> None:
+    cli.done("load", "jsonl", cli.prompts(80))
+    single = {}
+    for lean in (0, 2):
+        judge = f"mock:judge?sharpness=2&bias={lean}"
+        cli.done("evaluate", "winrate", "--model", "a=mock:writer?seed=1", "--baseline", "b=mock:writer?seed=2",
+                 "--judge-model", judge, "--orders", "one")  # fmt: skip
+        designs = cli.done("plan", "--prompts", "80", "--like", "latest:evaluate", "--json").events
+        single[lean] = next(d["variance"] for d in designs if d["name"] == "head to head, one balanced order")
+    assert single[2] < 1.5 * single[0]  # with the bias in it, ten times as much
 
 
 def test_correlate_with_a_reference(cli: Any) -> None:

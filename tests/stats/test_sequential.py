@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rlhf_eval.errors import UserError
+from rlhf_eval.stats.intervals import order_stratified
 from rlhf_eval.stats.sequential import (
     asymptotic_half_width,
     asymptotic_test,
@@ -14,7 +15,9 @@ from rlhf_eval.stats.sequential import (
     betting_test,
     e_benjamini_hochberg,
     group_sequential_boundary,
+    group_sequential_drift,
     group_sequential_look,
+    stop_chances,
 )
 
 STREAM = np.array([1, 1, 0, 1, 0.5, 1, 1, 0, 1, 1])
@@ -157,6 +160,48 @@ def test_looks():
         group_sequential_look([1, 0], look=6, looks=5)
     with pytest.raises(UserError, match="shape"):
         group_sequential_boundary(5, shape="pocok")
+
+
+def test_a_schedule_costs_the_published_share_of_more_prompts():
+    """Jennison and Turnbull, Group Sequential Methods (2000), tables 2.2 and 2.4: alpha .05, power .8 and .9."""
+    for shape, looks, power, inflation in (
+        ("obrien_fleming", 5, 0.8, 1.028),
+        ("obrien_fleming", 10, 0.8, 1.040),
+        ("obrien_fleming", 10, 0.9, 1.037),
+        ("pocock", 5, 0.8, 1.229),
+    ):
+        drift = group_sequential_drift(looks, power=power, shape=shape)
+        assert (drift / group_sequential_drift(1, power=power)) ** 2 == pytest.approx(inflation, abs=1.5e-3)
+    assert group_sequential_drift(1, power=0.8) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+    chances = stop_chances(np.array(group_sequential_boundary(10)), 30.0)
+    assert chances.sum() == pytest.approx(1)
+    assert chances[:5].sum() > 0.999
+
+
+def test_looks_keep_the_position_bias_out_of_the_noise():
+    rng = np.random.default_rng(8)
+    swapped = rng.permutation(np.arange(200) % 2 == 1)
+    scores = (rng.random(200) < np.where(swapped, 0.3, 0.9)).astype(float)
+    look = group_sequential_look(scores, swapped=swapped, look=10, looks=10)
+    assert look.interval.se == pytest.approx(order_stratified(scores, swapped).se)
+    assert look.interval.value == pytest.approx(order_stratified(scores, swapped).value)
+    assert look.z > 1.2 * group_sequential_look(scores, look=10, looks=10).z
+    one_sided = np.arange(200) == 0
+    plain = group_sequential_look(scores, look=10, looks=10)
+    assert group_sequential_look(scores, swapped=one_sided, look=10, looks=10) == plain
+
+
+def test_looks_at_few_prompts_hold_the_error():
+    rng = np.random.default_rng(9)
+    alarms = 0
+    for _ in range(400):
+        swapped = rng.permutation(np.arange(60) % 2 == 1)
+        scores = np.clip(0.5 + np.where(swapped, -0.15, 0.15) + rng.normal(0, 0.1, 60), 0, 1)
+        alarms += any(
+            group_sequential_look(scores[: 6 * k], swapped=swapped[: 6 * k], look=k, looks=10).stop
+            for k in range(1, 11)
+        )
+    assert alarms / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
 def test_e_benjamini_hochberg():
