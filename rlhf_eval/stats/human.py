@@ -5,7 +5,7 @@ Label a random part of this run's prompts: ``ppi_mean``. Labels drawn with unequ
 then; errors that depend on the model break every reuse.
 
 Sources: Angelopoulos et al. (arXiv 2301.09633) and PPI++ (arXiv 2311.01453); Zrnic and Candes (arXiv 2403.03208) for
-active labels; Rogan and Gladen (1978) with the interval of Lee et al. (arXiv 2511.21140).
+active labels; Rogan and Gladen (1978) with the interval of Fieller (1954), or that of Lee et al. (arXiv 2511.21140).
 
     from rlhf_eval.stats.human import ppi_mean
     ppi_mean(human, judge_on_the_same, judge_on_the_rest)
@@ -23,6 +23,9 @@ from scipy import special
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, floats, same_length
 from rlhf_eval.stats.intervals import Interval
+
+ENOUGH = 5
+"""Calibration items in a cell of a confusion table below which its rates are known too coarsely for a normal interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,49 +106,66 @@ def rogan_gladen(
     true_positive: int,
     positives: int,
     level: float = 0.95,
+    published: bool = False,
 ) -> Corrected:
     """True share from a judge's share and its confusion table on other, human-labelled items.
 
     The judge said yes ``positive`` times of ``n``; of ``negatives`` items it recognised ``true_negative``, of
-    ``positives`` it recognised ``true_positive``. ``(p + spec - 1)/(sens + spec - 1)``, with the adjusted interval of
-    arXiv 2511.21140. Valid under another share of true positives, not under other error rates. A judge no better than
-    chance gives [0, 1].
+    ``positives`` it recognised ``true_positive``. ``(p + spec - 1)/(sens + spec - 1)``. The interval holds every share that
+    the judge's would not contradict (Fieller 1954, half an item added to each cell): unlike the ``published`` one of
+    arXiv 2511.21140, which is Lang and Reiczigel's (2014), it does not take the judge's quality, below the line of that
+    fraction, for known. Valid under another share of true positives, not under other error rates. A judge no better than
+    chance gives [0, 1]. Raises UserError without judged items or either kind of calibration items.
     """
     if min(n, negatives, positives) < 1:
         raise UserError("rogan_gladen needs judged items and both kinds of calibration items; one of them has none")
-    p, spec, sens = positive / n, true_negative / negatives, true_positive / positives
-    z = float(special.ndtri((1 + level) / 2))
+    share, spec, sens = positive / n, true_negative / negatives, true_positive / positives
     if spec + sens <= 1:
-        return Corrected(
-            value=p,
-            low=0.0,
-            high=1.0,
-            se=math.inf,
-            n=n,
-            n_eff=0.0,
-            level=level,
-            method="rogan-gladen",
-            judge_weight=0.0,
-            note="sensitivity + specificity <= 1: the judge carries no information, and the value shown is its own",
-        )
-    value = min(1.0, max(0.0, (p + spec - 1) / (spec + sens - 1)))
-    size, m0, m1 = n + z**2, negatives + 2, positives + 2
-    p, spec, sens = (positive + z**2 / 2) / size, (true_negative + 1) / m0, (true_positive + 1) / m1
-    middle = min(1.0, max(0.0, (p + spec - 1) / (spec + sens - 1)))
-    v0, v1 = spec * (1 - spec) / m0, sens * (1 - sens) / m1
-    shift = 2 * z**2 * (-(1 - middle) * v0 + middle * v1)
-    se = math.sqrt(p * (1 - p) / size + (1 - middle) ** 2 * v0 + middle**2 * v1) / (spec + sens - 1)
+        note = "sensitivity + specificity <= 1: the judge carries no information, and the value shown is its own"
+        return _unknown(share, n, level, note)
+    value = min(1.0, max(0.0, (share + spec - 1) / (spec + sens - 1)))
+    z = float(special.ndtri((1 + level) / 2))
+    added = 1.0 if published else 0.5
+    size, m0, m1 = n + z**2, negatives + 2 * added, positives + 2 * added
+    p, spec, sens = (positive + z**2 / 2) / size, (true_negative + added) / m0, (true_positive + added) / m1
+    v, v0, v1 = p * (1 - p) / size, spec * (1 - spec) / m0, sens * (1 - sens) / m1
+    shown, quality = p + spec - 1, spec + sens - 1
+    # The shares t with (shown - t quality)^2 <= z^2 (v + (1-t)^2 v0 + t^2 v1), as a t^2 - 2 b t + c <= 0.
+    a, b, c = quality**2 - z**2 * (v0 + v1), shown * quality - z**2 * v0, shown**2 - z**2 * (v + v0)
+    if quality <= 0 or (a <= 0 and not published):
+        return _unknown(value, n, level, "the calibration items are too few to tell the judge from a coin")
+    middle = min(1.0, max(0.0, shown / quality))
+    se = math.sqrt(v + (1 - middle) ** 2 * v0 + middle**2 * v1) / quality
+    if published:
+        shift = 2 * z**2 * (middle * v1 - (1 - middle) * v0)
+        ends = middle + shift - z * se, middle + shift + z * se
+    else:
+        root = math.sqrt(b * b - a * c)
+        ends = (b - root) / a, (b + root) / a
+        if ends[1] < 0 or ends[0] > 1:
+            note = "no share fits: the judge errs otherwise today than on the calibration items"
+            return _unknown(value, n, level, note)
+    scarcest = min(true_negative, negatives - true_negative, true_positive, positives - true_positive)
+    rough = f"a cell of the confusion table has fewer than {ENOUGH} items: a rough interval, mostly too wide"
     return Corrected(
         value=value,
-        low=min(value, max(0.0, middle + shift - z * se)),
-        high=max(value, min(1.0, middle + shift + z * se)),
+        low=min(value, max(0.0, ends[0])),
+        high=max(value, min(1.0, ends[1])),
         se=se,
         n=n,
         n_eff=middle * (1 - middle) / se**2,
         level=level,
-        method="rogan-gladen",
+        method="rogan-gladen, adjusted" if published else "rogan-gladen, fieller",
         judge_weight=1.0,
+        note=rough if scarcest < ENOUGH else "",
     )
+
+
+def _unknown(value: float, n: int, level: float, note: str) -> Corrected:
+    return Corrected(
+        value=value, low=0.0, high=1.0, se=math.inf, n=n, n_eff=0.0, level=level, method="rogan-gladen", judge_weight=0.0,
+        note=note,
+    )  # fmt: skip
 
 
 def allocate_calibration(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
+from rlhf_eval.cli.show import FEW
 from rlhf_eval.stats.agreement import agreement
 from rlhf_eval.stats.bradley_terry import bradley_terry, newton, rating_intervals
 from rlhf_eval.stats.human import ppi_mean, rogan_gladen
@@ -31,8 +32,10 @@ from rlhf_eval.stats.sequential import betting_test, group_sequential_boundary
 from rlhf_eval.stats.style_published import alpaca_eval_2
 
 Data = Any
-Ends = tuple[float, float]
+Ends = tuple[float, float] | tuple[float, float, str]
+"""Low, high, and what the interval says against itself."""
 OURS = "ours: "
+TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class Row:
     coverage: float
     error: float
     width: float
+    warned: float
+    """Share of the intervals that came with a warning."""
 
 
 def ends(interval: Any) -> Ends:
-    return interval.low, interval.high
+    return interval.low, interval.high, interval.note or ("few" if interval.n < FEW else "")
 
 
 def normal(value: float, se: float, level: float = 0.95) -> Ends:
@@ -110,7 +115,7 @@ def rate_cases() -> Iterator[Case]:
             draw=lambda rng, prompts=prompts, merit=merit: verdicts(rng, prompts, merit),
             procedures={
                 OURS + "wilson, clustered": lambda d: ends(wilson(*d)),
-                OURS + "t, clustered": lambda d: ends(mean_interval(*d)),
+                "t, clustered (inspect)": lambda d: ends(mean_interval(*d)),
                 "normal over rows (lm-eval)": over_rows,
                 "row bootstrap x3, its 90% (arena-hard)": arena_hard,
             },
@@ -309,6 +314,19 @@ def judged(rng: np.random.Generator, n: int, share: float = 0.6) -> tuple[np.nda
     return truth, np.where(truth == 1, rng.random(n) < 0.85, rng.random(n) >= 0.75).astype(float)
 
 
+def counts(data: Data) -> dict[str, int]:
+    """What Rogan and Gladen need to know of labels, the judge on them, and the judge on the rest."""
+    truth, said, rest = data
+    return {
+        "positive": int(rest.sum()),
+        "n": len(rest),
+        "true_negative": int(((truth == 0) & (said == 0)).sum()),
+        "negatives": int((truth == 0).sum()),
+        "true_positive": int(((truth == 1) & (said == 1)).sum()),
+        "positives": int((truth == 1).sum()),
+    }
+
+
 def human_cases() -> Iterator[Case]:
     for n in (20, 200):
         yield Case(
@@ -317,16 +335,8 @@ def human_cases() -> Iterator[Case]:
             draw=lambda rng, n=n: (*judged(rng, n), judged(rng, 2000)[1]),
             procedures={
                 OURS + "ppi++, t": lambda d: ends(ppi_mean(*d)),
-                OURS + "rogan-gladen": lambda d: ends(
-                    rogan_gladen(
-                        int(d[2].sum()),
-                        len(d[2]),
-                        true_negative=int((1 - d[1][d[0] == 0]).sum()),
-                        negatives=int((d[0] == 0).sum()),
-                        true_positive=int(d[1][d[0] == 1].sum()),
-                        positives=int((d[0] == 1).sum()),
-                    )
-                ),
+                OURS + "rogan-gladen, fieller": lambda d: ends(rogan_gladen(**counts(d))),
+                "rogan-gladen, adjusted (Lee et al.)": lambda d: ends(rogan_gladen(**counts(d), published=True)),
                 "ppi++, normal (ppi_py)": lambda d: ends(ppi_mean(*d, small_sample=False)),
                 "judge alone": lambda d: normal(d[2].mean(), d[2].std(ddof=1) / np.sqrt(len(d[2]))),
             },
@@ -383,10 +393,11 @@ def measure(case: Case, reps: int, seed: int) -> Iterator[Row]:
         for name, procedure in case.procedures.items():
             found[name].append(procedure(data))
     for name, intervals in found.items():
-        low, high = np.array(intervals).T
+        low, high = (np.array([interval[k] for interval in intervals], dtype=float) for k in (0, 1))
+        warned = float(np.mean([len(interval) > 2 and bool(interval[2]) for interval in intervals]))
         held = float(((low <= case.truth) & (case.truth <= high)).mean())
         error = float(np.sqrt(max(held * (1 - held), 0.25 / reps) / reps))
-        yield Row(case.name, name, case.level, held, error, float((high - low).mean()))
+        yield Row(case.name, name, case.level, held, error, float((high - low).mean()), warned)
 
 
 def main(arguments: list[str]) -> int:
@@ -396,11 +407,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", choices=sorted(GROUPS), action="append", help="a group of cases; repeatable")
     options = parser.parse_args(arguments)
     print(f"coverage of nominal 95% intervals, {options.reps} data sets each, seed {options.seed}")
+    outside = []
     for group in options.only or GROUPS:
         for case in GROUPS[group]():
             print(f"\n{case.name}: true value {case.truth:.4f}")
             for row in measure(case, options.reps, options.seed):
-                print(f"  {row.procedure:42} {row.coverage:.3f} +-{row.error:.3f}   width {row.width:.3f}", flush=True)
+                warned = f"   warned {row.warned:.2f}" if row.warned else ""
+                print(
+                    f"  {row.procedure:42} {row.coverage:.3f} +-{row.error:.3f}   width {row.width:.3f}{warned}",
+                    flush=True,
+                )
+                if row.procedure.startswith(OURS) and abs(row.coverage - row.level) > TOLERANCE:
+                    outside.append(
+                        f"  {row.coverage:.3f} +-{row.error:.3f}, warned {row.warned:.2f}: {row.case}, {row.procedure}"
+                    )
+    print(f"\nours that are further than {TOLERANCE} from their level:", *(outside or ["  none"]), sep="\n")
     return 0
 
 

@@ -35,12 +35,46 @@ def test_ppi_anchor():
 
 
 def test_rogan_gladen_anchors():
-    ours = rogan_gladen(632, 1000, true_negative=52, negatives=73, true_positive=111, positives=127)
+    table = {"true_negative": 52, "negatives": 73, "true_positive": 111, "positives": 127}
+    ours = rogan_gladen(632, 1000, **table, published=True)
     assert ours.value == pytest.approx(0.587246505, abs=1e-9)
     assert (ours.low, ours.high) == pytest.approx((0.475283155, 0.691697945), abs=1e-9)
-    readme = rogan_gladen(400, 1000, true_negative=140, negatives=200, true_positive=180, positives=200)
+    table = {"true_negative": 140, "negatives": 200, "true_positive": 180, "positives": 200}
+    readme = rogan_gladen(400, 1000, **table, published=True)
     assert (readme.value, readme.low, readme.high) == pytest.approx((1 / 6, 0.0563507, 0.2627330), abs=1e-7)
     assert allocate_calibration(200, share=0.4, specificity=0.7, sensitivity=0.9, pilot=10) == (136, 64)
+
+
+def test_the_interval_holds_the_shares_that_are_not_contradicted():
+    ours = rogan_gladen(632, 1000, true_negative=52, negatives=73, true_positive=111, positives=127)
+    share = np.linspace(0, 1, 100_001)
+    p, spec, sens = (632 + 1.96**2 / 2) / (1000 + 1.96**2), 52.5 / 74, 111.5 / 128
+    off = p - share * sens - (1 - share) * (1 - spec)
+    noise = (
+        p * (1 - p) / (1000 + 1.96**2) + share**2 * sens * (1 - sens) / 128 + (1 - share) ** 2 * spec * (1 - spec) / 74
+    )
+    kept = share[np.abs(off) <= 1.96 * np.sqrt(noise)]
+    assert (ours.low, ours.high) == pytest.approx((kept.min(), kept.max()), abs=1e-4)
+    assert ours.value == pytest.approx(0.587246505, abs=1e-9)
+    assert not ours.note
+    rough = rogan_gladen(632, 1000, true_negative=6, negatives=8, true_positive=10, positives=12)
+    assert "rough" in rough.note
+    assert rough.high - rough.low > ours.high - ours.low
+
+
+@pytest.mark.parametrize(
+    ("positive", "table", "said"),
+    [
+        (500, (1, 1, 1, 10), "too few"),
+        (500, (2, 3, 2, 4), "too few"),
+        (10, (100, 200, 190, 200), "errs otherwise"),
+    ],
+)
+def test_a_table_that_cannot_answer_says_so(positive, table, said):
+    names = ("true_negative", "negatives", "true_positive", "positives")
+    ours = rogan_gladen(positive, 1000, **dict(zip(names, table, strict=True)))
+    assert (ours.low, ours.high) == (0, 1)
+    assert said in ours.note
 
 
 def test_a_judge_no_better_than_chance_identifies_nothing():
