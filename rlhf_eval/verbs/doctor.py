@@ -84,5 +84,5 @@ async def _model(session: Session, spec: str) -> Check:
         request = ChatRequest(messages=(Message("user", "Say hello."),), sampling=Sampling(temperature=0, max_tokens=8))
         reply = await door.chat(request)
     except RlhfEvalError as error:
-        return Check(spec, False, str(error))
+        return Check(spec, False, str(error).removeprefix(f"{spec}: "))
     return Check(spec, True, f"answers: {reply.choices[0].text[:60]!r}")
