@@ -11,6 +11,7 @@ per-game sandwich, ppi_py's normal interval, a fixed-size test looked at after e
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ from rlhf_eval.stats.jackknife import block_jackknife
 from rlhf_eval.stats.length_control import length_controlled
 from rlhf_eval.stats.passk import pass_at_k
 from rlhf_eval.stats.reward_models import macro_average
-from rlhf_eval.stats.sequential import betting_test, group_sequential_boundary
+from rlhf_eval.stats.sequential import betting_test, group_sequential_look
 from rlhf_eval.stats.style_published import alpaca_eval_2
+from rlhf_eval.verbs.decide import LOOKS
 
 Data = Any
 Ends = tuple[float, float] | tuple[float, float, str]
@@ -347,27 +349,31 @@ def human_cases() -> Iterator[Case]:
 
 
 def stopping_cases() -> Iterator[Case]:
-    boundary = np.array(group_sequential_boundary(5))
-    times = np.array([161, 322, 483, 644, 805])
+    def looks(scores: np.ndarray) -> Ends:
+        """The interval that a run with ``--stop-when decided`` shows."""
+        for number in range(1, LOOKS + 1):
+            look = group_sequential_look(scores[: math.ceil(len(scores) / LOOKS) * number], look=number, looks=LOOKS)
+            if look.stop:
+                break
+        return ends(look.interval)
 
-    def looks(scores: np.ndarray, critical: np.ndarray, at: np.ndarray) -> Ends:
-        t = at.astype(int)
+    def peeking(scores: np.ndarray) -> Ends:
+        t = np.arange(30, 806)
         mean = np.cumsum(scores)[t - 1] / t
         se = np.sqrt(np.maximum(mean * (1 - mean), 1e-9) / (t - 1))
-        stop = np.flatnonzero(np.abs(mean - 0.5) > critical * se)
+        stop = np.flatnonzero(np.abs(mean - 0.5) > 1.96 * se)
         last = int(stop[0]) if len(stop) else len(t) - 1
-        return float(mean[last] - critical[last] * se[last]), float(mean[last] + critical[last] * se[last])
+        return normal(float(mean[last]), float(se[last]))
 
-    every = np.arange(30, 806)
     for rate in (0.5, 0.55):
         yield Case(
             name=f"stopped early, rate {rate:g}, up to 805 prompts",
             truth=rate,
             draw=lambda rng, rate=rate: (rng.random(805) < rate).astype(float),
             procedures={
-                OURS + "5 looks, repeated interval": lambda s: looks(s, boundary, times),
+                OURS + f"{LOOKS} looks, repeated interval": looks,
                 OURS + "betting sequence": lambda s: ends(betting_test(s, grid=200).interval),
-                "1.96 after every prompt": lambda s: looks(s, np.full(len(every), 1.96), every),
+                "1.96 after every prompt": peeking,
             },
         )
 

@@ -12,7 +12,7 @@ same in both.
 3. Recorded, with ``--groundtruth``: every pair of models in AlpacaEval's published annotations. There no two models met, so
    the head-to-head verdict is what the two recorded preferences imply (log-odds subtract): an assumption.
 
-    python tests/bench/judge_calls.py --reps 4000 --groundtruth path/to/checkouts
+    python tests/bench/judge_calls.py --groundtruth path/to/checkouts
 """
 
 from __future__ import annotations
@@ -258,10 +258,10 @@ def simulated(reps: int) -> None:
         print(f"  {astuple(world)}: power {mine[0]:.3f} with {mine[1]:.0f} calls, published {other[0]:.3f} with "
               f"{other[1]:.0f}; share {mine[1] / other[1]:.1%}, computed {computed.ours / computed.theirs:.1%}",
               flush=True)  # fmt: skip
-    print(f"equal models, {5 * reps} runs each: share in which ours finds a difference (at most 5.5 % wanted)")
+    print(f"equal models, {2 * reps} runs each: share in which ours finds a difference (at most 5.5 % wanted)")
     for verdict, lean in itertools.product(GRID["verdict"], (0.0, 0.8)):
         world = World(str(verdict), 1.2, 0.0, 0.0, lean, 0.5)
-        rates = {n: np.mean([ours(world, rng, 0.0, n)[0] for _ in range(5 * reps)]) for n in (60, 200, 805)}
+        rates = {n: np.mean([ours(world, rng, 0.0, n)[0] for _ in range(2 * reps)]) for n in (60, 200, 805)}
         print(
             f"  {verdict}, slot worth {lean}: " + ", ".join(f"{n} prompts {x:.2%}" for n, x in rates.items()),
             flush=True,
@@ -322,7 +322,7 @@ def recorded_shares(checkouts: Path) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reps", type=int, default=4000)
+    parser.add_argument("--reps", type=int, default=3000)
     parser.add_argument("--groundtruth", type=Path, help="upstream checkouts, for the recorded judgments")
     options = parser.parse_args()
     computed()
