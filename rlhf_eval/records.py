@@ -92,6 +92,9 @@ class Usage:
         )
 
 
+NOTHING = Usage()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """A conversation that awaits an answer, with what is known about a good one."""
@@ -157,7 +160,7 @@ class Completion:
     generator: str = "sample"
     finish_reason: str = ""
     error: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -188,7 +191,7 @@ class Completion:
             generator=generator,
             finish_reason=finish_reason,
             error=error,
-            usage=usage or Usage(),
+            usage=usage or NOTHING,
             metadata=metadata or {},
         )
 
@@ -211,7 +214,7 @@ class Judgment:
     repeat: int = 0
     rationale: str = ""
     error: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -261,7 +264,7 @@ class Judgment:
             repeat=repeat,
             rationale=rationale,
             error=error,
-            usage=usage or Usage(),
+            usage=usage or NOTHING,
             metadata=metadata or {},
         )
 
@@ -427,7 +430,7 @@ class Run:
     """What it read: role to run id or content hash."""
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
-    usage: Usage = Usage()
+    usage: Usage = NOTHING
     status: Status = "running"
     counts: Mapping[str, int] = field(default_factory=dict)
     message: str = ""

@@ -25,12 +25,10 @@ from rlhf_eval.errors import ModelUnavailable, RequestFailed
 from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Probes, Reply, reads
 from rlhf_eval.models.limits import Budget, Limiter, Limits
 from rlhf_eval.models.prices import Prices
-from rlhf_eval.records import Usage, fingerprint
+from rlhf_eval.records import NOTHING, Usage, fingerprint
 
 PASSING = frozenset({"timeout", "connection", "rate_limit", "server", "malformed"})
 """Failures that another attempt may cure."""
-
-NOTHING = Usage()
 
 _TOGETHER = 0.001
 """Seconds within which replies are stored in one transaction."""
@@ -131,7 +129,7 @@ class Door:
         choices = {key: msgspec.json.decode(raw, type=Choice) for key, raw in self._recall(keys).items()}
         parts = _missing(request, [key in choices for key in keys])
         bought = sum(part.n for part in parts)
-        used = Usage()
+        used = NOTHING
         if parts:
             fresh, used = await self._buy_all(parts, dict(zip(_indices(request), keys, strict=True)))
             choices.update(fresh)
@@ -214,7 +212,7 @@ class Door:
             return await self._buy(pieces[0], keys)
         # Wait for all of them: what one piece paid for is not thrown away while another fails.
         ends = await asyncio.gather(*(self._buy(piece, keys) for piece in pieces), return_exceptions=True)
-        choices, used = {}, Usage()
+        choices, used = {}, NOTHING
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
@@ -330,30 +328,38 @@ class _GroupCommit:
 
     def __init__(self) -> None:
         self._pending: dict[str, bytes] = {}
-        self._stored: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     async def put(self, cache: Cache, items: Mapping[str, bytes]) -> None:
-        """Return when the items are durable."""
+        """Return when the items are durable; they become so even if the caller is cancelled."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_later(_TOGETHER, self._commit, cache)
         self._pending.update(items)
-        if self._stored is None:
-            loop = asyncio.get_running_loop()
-            self._stored = loop.create_future()
-            loop.call_later(_TOGETHER, self._commit, cache, self._stored)
-        await asyncio.shield(self._stored)
+        stored = loop.create_future()
+        self._waiting.append(stored)
+        await stored
 
     async def settle(self) -> None:
         """Return when nothing is pending."""
-        if self._stored is not None:
-            await asyncio.wait([self._stored])
+        while self._waiting:
+            await asyncio.sleep(_TOGETHER)
 
-    def _commit(self, cache: Cache, stored: asyncio.Future[None]) -> None:
-        items, self._pending, self._stored = self._pending, {}, None
+    def _commit(self, cache: Cache) -> None:
+        items, self._pending = self._pending, {}
+        waiting, self._waiting = self._waiting, []
+        failed: Exception | None = None
         try:
             cache.put(items)
         except Exception as error:  # noqa: BLE001  whoever waits must hear of it, whatever it is
-            stored.set_exception(error)
-        else:
-            stored.set_result(None)
+            failed = error
+        for stored in waiting:
+            if stored.done():  # its asker is gone
+                continue
+            if failed is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(failed)
 
 
 def _indices(request: ChatRequest) -> range:

@@ -14,7 +14,6 @@ import asyncio
 import logging
 import os
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -27,7 +26,7 @@ import openai
 from rlhf_eval.errors import ModelUnavailable, RequestFailed, RlhfEvalError, UserError
 from rlhf_eval.models.base import ChatRequest, Conversation, Reply
 from rlhf_eval.models.served.batch_api import BatchApi
-from rlhf_eval.models.served.http import LeanClient, Outgoing, client_for, http
+from rlhf_eval.models.served.http import LeanClient, Letterhead, client_for, http
 from rlhf_eval.models.served.replies import Received, failure, read, server_words, unwrapped
 from rlhf_eval.models.served.requests import (
     Constraint,
@@ -92,9 +91,9 @@ class OpenAIModel:
         path = "chat/completions" if self.config.endpoint == "chat" else "completions"
         self._url = f"{self.base_url}/{path}"
         self._dialect = self._first_dialect()
-        self._written: Outgoing | None = None
-        """A request as the package writes it, to be sent with every body."""
-        self._writing: asyncio.Task[Outgoing] | None = None
+        self._letterhead: Letterhead | None = None
+        """The header as the package writes it, to be sent with every body."""
+        self._writing: asyncio.Task[Letterhead] | None = None
         self._warned = False
         self.id = self.config.identity or self._identity()
 
@@ -103,9 +102,8 @@ class OpenAIModel:
 
     async def chat(self, request: ChatRequest) -> Reply:
         """As many of the ``n`` samples as one request gets, the first ones; raises RequestFailed or ModelUnavailable."""
-        started = time.monotonic()
         received = await self._ask(request)
-        return Reply(choices=received.choices, usage=replace(received.usage, seconds=time.monotonic() - started))
+        return Reply(choices=received.choices, usage=received.usage)
 
     def most_samples(self, request: ChatRequest) -> int:
         """Most choices of one request, as the user says or as far as the server has been heard on it."""
@@ -189,8 +187,10 @@ class OpenAIModel:
         try:
             if not isinstance(self._http, LeanClient):
                 return await self._post_by_package(body)
-            written = self._written or await self._write(self._http)
-            answer = await self._http.repeat(written, msgspec.json.encode(body))
+            under = self._letterhead or await self._write(self._http)
+            answer = await self._http.post_under(under, msgspec.json.encode(body))
+            if 300 <= answer.status < 400:
+                return await self._post_by_package(body)
         except (openai.APITimeoutError, TimeoutError) as error:
             words = f"no reply from {self.base_url} within {self.config.timeout:g} s (the model's option timeout)"
             raise RequestFailed("timeout", words) from error
@@ -200,13 +200,13 @@ class OpenAIModel:
             raise _Refused(answer.status, answer.headers, answer.body)
         return answer.body
 
-    async def _write(self, client: LeanClient) -> Outgoing:
-        """Have the package write a request; all that wait for the first one share it."""
+    async def _write(self, client: LeanClient) -> Letterhead:
+        """Have the package write a header; all that wait for the first one share it."""
         loop = asyncio.get_running_loop()
         if self._writing is None or self._writing.get_loop() is not loop:
-            self._writing = loop.create_task(client.written_by(self._client, self._url))
-        self._written = await asyncio.shield(self._writing)
-        return self._written
+            self._writing = loop.create_task(client.letterhead(self._client, self._url))
+        self._letterhead = await asyncio.shield(self._writing)
+        return self._letterhead
 
     async def _post_by_package(self, body: dict[str, Any]) -> bytes:
         try:

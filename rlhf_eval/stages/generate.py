@@ -11,8 +11,8 @@ from typing import Any
 
 from rlhf_eval.errors import RequestFailed
 from rlhf_eval.models.base import Model
-from rlhf_eval.models.door import NOTHING, metered
-from rlhf_eval.records import Completion, Outcome, Prompt
+from rlhf_eval.models.door import metered
+from rlhf_eval.records import NOTHING, Completion, Outcome, Prompt
 from rlhf_eval.stages.drive import Sink
 
 Generate = Callable[[Sequence[Prompt], Sequence[Model], Any], AsyncIterator[Completion | Prompt]]

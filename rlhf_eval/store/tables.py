@@ -198,10 +198,21 @@ def _to_table(kind: type[R], records: Sequence[R]) -> pa.Table:
             values = [getattr(r, column.name) for r in records]
         if column.name in mappings:
             values = [msgspec.json.encode(v, enc_hook=plain).decode() for v in values]
+        elif pa.types.is_struct(column.type) and all(values):  # a None among them goes the longer way
+            columns.append(_struct(values, column.type))
+            continue
         elif pa.types.is_nested(column.type):
             values = msgspec.to_builtins(values, enc_hook=plain)
         columns.append(pa.array(values, column.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _struct(values: Sequence[Any], kind: pa.DataType) -> pa.StructArray:
+    """Nested records, field by field: several times faster than from a dict each."""
+    import pyarrow as pa
+
+    parts = [pa.array([getattr(value, part.name) for value in values], part.type) for part in kind]
+    return pa.StructArray.from_arrays(parts, fields=list(kind))
 
 
 def from_batch(kind: type[R], batch: pa.RecordBatch) -> list[R]:

@@ -243,8 +243,9 @@ class _Log:
 
     def seal(self) -> None:
         try:
-            self.sync()
-            if not self._lasting:
+            if self._lasting:
+                self.sync()
+            else:  # the part is synced before its log is removed
                 seal(self._folder, self.path)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be sealed: {error.strerror or error}; it stays readable") from error

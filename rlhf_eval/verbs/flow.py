@@ -17,7 +17,7 @@ from typing import Any, Literal
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import TooManyFailures, UserError
 from rlhf_eval.models.base import Model
-from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Record, Run, Usage, fingerprint
+from rlhf_eval.records import NOTHING, Completion, Judgment, Outcome, Prompt, Record, Run, Usage, fingerprint
 from rlhf_eval.stages.drive import Tally, drive
 from rlhf_eval.stages.flow import Generation, Judging, walk
 from rlhf_eval.stages.generate import Writer
@@ -98,7 +98,7 @@ class Ledger:
     def append(self, table: str, record: Record) -> None:
         """Store a record and book what it cost."""
         self.writer.append(table, record)
-        if isinstance(record, Completion | Judgment):
+        if isinstance(record, Completion | Judgment) and record.usage is not NOTHING:
             self.usage = self.usage + record.usage
 
 

@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -254,7 +254,7 @@ class Session:
             settings,
             inputs=dict(inputs),
             seed=self.options.seed,
-            versions=versions() | ({"command": self.options.typed} if self.options.typed else {}),
+            versions={**versions(), **({"command": self.options.typed} if self.options.typed else {})},
             fresh=self.options.fresh,
             reopen=self.options.retry_failed,
         )
@@ -344,7 +344,8 @@ def split_settings(
     return build(settings, mine, where=verb), plugin, build(plugin.Config, rest, where=f"{plugin_key} {name}")
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
     found = {"python": platform.python_version()}
     for package in VERSIONED:

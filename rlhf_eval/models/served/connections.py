@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 IDLE_SECONDS = 4.0
 """An idle connection older than this is not reused: uvicorn, hence vLLM, closes them after 5."""
@@ -193,58 +194,84 @@ class Connection(asyncio.Protocol):
             self._reply.set_exception(error)
 
 
+Key = tuple[str, int, bool, Callable[[], ssl.SSLContext]]
+"""Requests with the same key may use the same connection: host, port, TLS, and how certificates are checked."""
+
+
+class _Idle:
+    """The idle connections of one event loop, the last used first, and how many pools share them."""
+
+    def __init__(self) -> None:
+        self.pools = 0
+        self._held: dict[Key, list[Connection]] = {}
+
+    def keep(self, key: Key, connection: Connection) -> None:
+        connection.idle_since = time.monotonic()
+        self._held.setdefault(key, []).append(connection)
+
+    def reuse(self, key: Key) -> Connection | None:
+        held = self._held.get(key)
+        oldest = time.monotonic() - IDLE_SECONDS
+        while held:
+            connection = held.pop()
+            if connection.reusable and connection.idle_since >= oldest:
+                return connection
+            connection.abort()
+        return None
+
+    def leave(self) -> None:
+        """One pool less; after the last one every connection is closed."""
+        self.pools -= 1
+        if self.pools == 0:
+            for connection in (c for held in self._held.values() for c in held):
+                connection.abort()
+            self._held.clear()
+
+
+_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, _Idle] = WeakKeyDictionary()
+"""A connection belongs to the loop that opened it, and a program may run several loops one after another."""
+
+
 class Pool:
-    """Idle connections by address, the last used first; as many open ones as there are requests."""
+    """As many connections as requests; the pools of one event loop, a writer's and a judge's, share the idle ones."""
 
     def __init__(self, tls: Callable[[], ssl.SSLContext]) -> None:
-        self._idle: dict[tuple[str, int, bool], list[Connection]] = {}
-        self._busy: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle = _Idle()
+        self._busy: set[Connection] = set()
         self._make_context = tls
         self._context: ssl.SSLContext | None = None
 
     async def exchange(self, where: Address, message: bytes, *, connect: float | None, read: float | None) -> Answer:
         """One request and its answer; raises NotConnected, BrokenReply or TimeoutError (both times in seconds)."""
         self._adopt(asyncio.get_running_loop())
-        key = where[:3]
-        connection = self._reuse(key) or await self._connect(where, connect)
+        idle, key = self._idle, (where.host, where.port, where.tls, self._make_context)
+        connection = idle.reuse(key) or await self._connect(where, connect)
         self._busy.add(connection)
         try:
             answer = await connection.exchange(message, read)
         finally:
             self._busy.discard(connection)
-        if connection.reusable:
-            connection.idle_since = time.monotonic()
-            self._idle.setdefault(key, []).append(connection)
+        if connection.reusable and idle is self._idle:
+            idle.keep(key, connection)
         else:
             connection.abort()
         return answer
 
     def close(self) -> None:
-        """Close every connection; requests in flight fail."""
-        for connection in [*self._busy, *(c for idle in self._idle.values() for c in idle)]:
+        """Fail the requests in flight; the last pool of a loop closes the idle connections too."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        for connection in self._busy:
             connection.abort()
-        self._forget()
+        self._idle.leave()
+        self._loop, self._idle = None, _Idle()
 
     def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        # A connection belongs to the loop that opened it, and a program may run several loops one after another.
         if self._loop is not loop:
-            self._forget()
-            self._loop = loop
-
-    def _forget(self) -> None:
-        self._idle.clear()
-        self._busy.clear()
-
-    def _reuse(self, key: tuple[str, int, bool]) -> Connection | None:
-        idle = self._idle.get(key)
-        oldest = time.monotonic() - IDLE_SECONDS
-        while idle:
-            connection = idle.pop()
-            if connection.reusable and connection.idle_since >= oldest:
-                return connection
-            connection.abort()
-        return None
+            self._loop, self._idle = loop, _idle.setdefault(loop, _Idle())
+            self._idle.pools += 1
+            self._busy = set()
 
     async def _connect(self, where: Address, timeout: float | None) -> Connection:
         if where.tls and self._context is None:

@@ -148,7 +148,10 @@ async def ask(pool: Pool, host: str) -> Answer:
     return await pool.exchange(address(f"http://{host}/"), REQUEST, connect=5.0, read=5.0)
 
 
-def connections_used(raw: bytes, requests: int, *, pause: float = 0.0, replies: int = 10**6) -> int:
+def connections_used(
+    raw: bytes, requests: int, *, pause: float = 0.0, replies: int = 10**6, pools: int = 1, close: bool = False
+) -> int:
+    """How many it takes for so many requests, by so many pools in turn, each closed after its request if ``close``."""
     opened = 0
 
     async def run() -> None:
@@ -160,11 +163,15 @@ def connections_used(raw: bytes, requests: int, *, pause: float = 0.0, replies: 
             await serve(reader, writer)
 
         async with listening(counted) as host:
-            pool = Pool(ssl.create_default_context)
-            for _ in range(requests):
+            used = [Pool(ssl.create_default_context) for _ in range(pools)]
+            for number in range(requests):
+                pool = used[number % pools]
                 assert (await ask(pool, host)).body == BODY
                 await asyncio.sleep(pause)
-            pool.close()
+                if close:
+                    pool.close()
+            for pool in used:
+                pool.close()
 
     asyncio.run(run())
     return opened
@@ -175,6 +182,11 @@ def test_a_connection_is_used_again_where_the_server_keeps_it():
     assert connections_used(REPLIES["chunked"], 5) == 1
     assert connections_used(REPLIES["close"], 5, replies=1) == 5
     assert connections_used(REPLIES["length"], 4, replies=2, pause=0.02) == 2
+
+
+def test_pools_of_one_loop_share_what_is_idle_until_the_last_is_closed():
+    assert connections_used(REPLIES["length"], 6, pools=3) == 1
+    assert connections_used(REPLIES["length"], 3, close=True) == 3
 
 
 def test_an_idle_connection_is_left_before_the_server_closes_it(monkeypatch: pytest.MonkeyPatch):
