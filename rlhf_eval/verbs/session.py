@@ -172,14 +172,20 @@ class Session:
         """Replies that were paid for, shared by all runs of the store."""
         return ResponseCache(self.options.cache or self.store.cache_path) if self.options.use_cache else None
 
+    @cached_property
+    def prices(self) -> Prices:
+        """What tokens cost: the user's list before the built-in one."""
+        return Prices.load(self.options.prices)
+
     def door(self, spec: str) -> Door:
         """The door to a model, opened once; raises UserError where the spec or the model is wrong."""
         if spec not in self.doors:
-            model: Model = self.absent[spec] if spec in self.absent else open_model(door_spec(self.store, spec))
+            opened = door_spec(self.store, spec)
+            model: Model = self.absent[spec] if spec in self.absent else open_model(opened)
             cache: Cache | None = self.cache
             limits = Limits(concurrency=self.options.concurrency, rpm=self.options.rpm, tpm=self.options.tpm)
-            prices = Prices.load(self.options.prices)
-            if self.options.max_cost is not None and parse(spec).scheme == "openai":
+            prices = self.prices
+            if self.options.max_cost is not None and parse(opened).scheme == "openai":
                 prices.must_know(model.id, self.options.prices)
             batched = self._batched(model, prices) if self.options.batch else None
             if self.options.dry_run:

@@ -98,7 +98,7 @@ def test_the_judge_of_a_run_scores_as_transformers_does(tmp_path: Path, files: d
     trained = run(session, {**TABLE, "data": str(files["pairs"])})
     rows = [{"prompt": p.text, "completion": p.reference} for p in world.prompts("heldout", 8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    fresh = Session(Options(store=tmp_path / "store", quiet=True))
+    fresh = Session(Options(store=tmp_path / "store", quiet=True, max_cost=0.0))  # what runs here is free
     load(fresh, {"source": "trl", "path": str(tmp_path / "rows.jsonl")})
 
     async def work() -> dict[str, float]:
