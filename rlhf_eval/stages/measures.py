@@ -78,12 +78,15 @@ def of_lengths(sheet: Sheet) -> list[Estimate]:
     if spread > 0:
         found += estimate("length_d", mean_interval(gap / spread, cluster))
     found += _length_auc(gap, cluster)
-    if rejected.mean() > 0:
+    if chosen.mean() > 0 and rejected.mean() > 0:
         ratio = float(chosen.mean() / rejected.mean())
-        linear = mean_interval((chosen - ratio * rejected) / rejected.mean(), cluster)
-        moved = Interval(
-            value=ratio, low=ratio + linear.low, high=ratio + linear.high, se=linear.se, n=linear.n,
-            n_eff=linear.n_eff, level=linear.level, method="ratio of means, delta method, clustered SE, t",
+        relative = mean_interval(chosen / chosen.mean() - rejected / rejected.mean(), cluster)
+        low, high = (
+            ratio * math.exp(bound) if math.isfinite(bound) else bound for bound in (relative.low, relative.high)
+        )
+        moved = replace(
+            relative, value=ratio, low=low, high=high, se=ratio * relative.se,
+            method="ratio of means, log delta method, clustered SE, t",
         )  # fmt: skip
         found += estimate("length_ratio", moved)
     more = [np.sign(markup(a) - markup(b)) / 2 + 0.5 for a, b in zip(sheet.chosen, sheet.rejected, strict=True)]
@@ -113,9 +116,9 @@ def of_strength(sheet: Sheet) -> list[Estimate]:
         return []
     cluster = list(np.asarray(sheet.cluster)[known])
     return [
-        *estimate("mean_probability", mean_interval(p, cluster)),
+        *estimate("mean_probability", wilson(p, cluster)),
         *share("coin_flips", np.abs(p - 0.5) < 0.1, cluster, within=0.1),
-        *estimate("stated_noise", mean_interval(1 - p, cluster)),
+        *estimate("stated_noise", wilson(1 - p, cluster)),
     ]
 
 
