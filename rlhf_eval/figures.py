@@ -43,6 +43,16 @@ class Row:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place on a curve, with the interval of where it lies on the x axis."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
     """Points of one series in the order of x, with an interval each; equal bounds draw no band."""
@@ -52,8 +62,12 @@ class Curve:
     y: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
-    mark: tuple[float, str] | None = None
-    """A place on the x axis to point out, and the words for it."""
+    line: Sequence[tuple[float, float]] = ()
+    """The line to draw, of a fit for instance; empty joins the points."""
+    mark: Mark | None = None
+    """A place to point out."""
+    note: str = ""
+    """What the legend says after the name."""
 
 
 class Scale:
@@ -101,7 +115,8 @@ def curves(title: str, series: Sequence[Curve], *, x: str, y: str) -> str:
     known = [curve for curve in series if len(curve.x)]
     if not known:
         raise ValueError("a figure needs at least one curve with a point")
-    low, high = _padded([bound for curve in known for bound in (*curve.low, *curve.high) if math.isfinite(bound)])
+    heights = [y for curve in known for y in (*curve.low, *curve.high, *(y for _, y in curve.line))]
+    low, high = _padded([y for y in heights if math.isfinite(y)])
     least, most = _padded([value for curve in known for value in curve.x], share=0.02)
     legend = 20 * len(known)
     height = TOP + PLOT_HEIGHT + BOTTOM + legend
@@ -115,9 +130,12 @@ def curves(title: str, series: Sequence[Curve], *, x: str, y: str) -> str:
         ]
     parts.append(f'<text class="faint" x="70" y="{TOP - 10}">{escape(y)}</text>')
     for number, curve in enumerate(known):
-        parts += _curve(curve, number, across, up, floor)
-        parts += _legend(curve.name, number, floor + BOTTOM + 20 * number + 6)
-    told = "; ".join(f"{c.name} from {c.y[0]:.3g} at {c.x[0]:.3g} to {c.y[-1]:.3g} at {c.x[-1]:.3g}" for c in known)
+        parts += _curve(curve, number, across, up)
+        parts += _legend(curve, number, floor + BOTTOM + 20 * number + 6)
+    told = "; ".join(
+        f"{c.name} from {c.y[0]:.3g} at {c.x[0]:.3g} to {c.y[-1]:.3g} at {c.x[-1]:.3g}{c.note and f', {c.note}'}"
+        for c in known
+    )
     return _document(title, height, told, parts)
 
 
@@ -140,9 +158,10 @@ def stacked(title: str, figures: Sequence[str]) -> str:
     )
 
 
-def _curve(curve: Curve, number: int, across: Scale, up: Scale, floor: float) -> list[str]:
+def _curve(curve: Curve, number: int, across: Scale, up: Scale) -> list[str]:
     colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
-    points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.y, strict=True))
+    way = curve.line or list(zip(curve.x, curve.y, strict=True))
+    points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in way)
     parts = [f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>']
     if list(curve.low) != list(curve.high):
         over = [f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.high, strict=True)]
@@ -153,20 +172,23 @@ def _curve(curve: Curve, number: int, across: Scale, up: Scale, floor: float) ->
         f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="3" fill="{colour}"/>'
         for a, b in zip(curve.x, curve.y, strict=True)
     ]
-    if curve.mark:
-        place, words = across(curve.mark[0]), escape(curve.mark[1])
-        parts += [
-            f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{TOP}" y2="{floor}" stroke="{colour}" stroke-dasharray="3 3"/>',
-            f'<text class="faint" x="{place + 5:.1f}" y="{TOP + 12 + 14 * number}">{words}</text>',
-        ]
-    return parts
+    return parts + (_mark(curve.mark, colour, across, up) if curve.mark else [])
 
 
-def _legend(name: str, number: int, y: float) -> list[str]:
+def _mark(mark: Mark, colour: str, across: Scale, up: Scale) -> list[str]:
+    x, y, left, right = across(mark.x), up(mark.y), across(mark.low), across(mark.high)
+    return [
+        f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="3"/>',
+        f'<path d="M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z" fill="{colour}"/>',
+    ]
+
+
+def _legend(curve: Curve, number: int, y: float) -> list[str]:
     colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+    note = f'<tspan class="faint">, {escape(curve.note)}</tspan>' if curve.note else ""
     return [
         f'<line x1="70" x2="104" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>',
-        f'<text x="112" y="{y + 4:.1f}">{escape(name)}</text>',
+        f'<text x="112" y="{y + 4:.1f}">{escape(curve.name)}{note}</text>',
     ]
 
 

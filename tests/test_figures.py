@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rlhf_eval.figures import Curve, Row, curves, dots, stacked
+from rlhf_eval.figures import Curve, Mark, Row, curves, dots, stacked
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -43,14 +43,19 @@ def test_the_line_of_no_difference_is_in_the_figure() -> None:
 
 def test_curves_have_bands_only_where_there_is_an_interval() -> None:
     gold = Curve(
-        name="gold", x=[0, 1, 2], y=[0, 1, 0.5], low=[0, 0.9, 0.4], high=[0, 1.1, 0.6], mark=(1.2, "stop here")
-    )
+        name="gold", x=[0, 1, 2], y=[0, 1, 0.5], low=[0, 0.9, 0.4], high=[0, 1.1, 0.6],
+        line=[(0, 0), (0.6, 0.9), (2, 0.5)], mark=Mark(1.2, 0.8, 0.9, 1.5), note="stop at 1.2",
+    )  # fmt: skip
     proxy = Curve(name="proxy", x=[0, 1, 2], y=[0, 1, 2], low=[0, 1, 2], high=[0, 1, 2])
     svg = curves("over-optimization", [gold, proxy], x="square root of KL", y="reward")
     assert len(parts(svg, "polygon")) == 1
     dashes = [line.attrib["stroke-dasharray"] for line in parts(svg, "polyline")]
     assert len(set(dashes)) == 2
-    assert "stop here" in [text.text for text in parts(svg, "text")]
+    assert "stop at 1.2" in "".join(ElementTree.fromstring(svg).itertext())
+    whole, told = parts(svg, "polyline")[0].attrib["points"].split(), parts(svg, "circle")
+    assert len(whole) == 3
+    assert whole[-1].split(",") == [told[2].attrib["cx"], told[2].attrib["cy"]]  # the fit ends in the last point here
+    assert len(parts(svg, "path")) == 1
 
 
 def test_figures_stand_below_one_another_whole() -> None:

@@ -70,7 +70,7 @@ def _study(result: LabResult, session: Session, *, as_json: bool) -> None:
         return
     study = result.study
     print(f"\nlab: {study.title}\n  {study.question}")
-    for words in study.measures:
+    for words in study.words:
         rows = list(_rows(study, [e for e in result.estimates if e.name == words]))
         if rows:
             print(f"\n{table([f'  {words}', 'value', '95 %', f'minus {study.control}', '95 %', 'seeds'], rows)}")

@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from rlhf_eval.errors import nearest
-from rlhf_eval.figures import Curve, Row, curves, dots, stacked
+from rlhf_eval.figures import Curve, Mark, Row, curves, dots, stacked
 from rlhf_eval.records import Estimate
+from rlhf_eval.stats.best_of_n import Form, fit_overoptimization, overoptimization
 from rlhf_eval.stats.intervals import Interval, mean_interval, paired
 
 FIGURE = "figure.svg"
 """The figure's name beside the page that shows it."""
+NEAREST = 0.3
+"""Shorter distances take no part in an rl fit, which is infinitely steep at 0 (arXiv 2210.10760)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +52,14 @@ class Study:
     control: str
     """The arm that the others are compared with."""
     measures: dict[str, str]
-    """Words to where the number stands: ``step/estimate``, or ``step/metric`` of a training, for the last evaluation."""
+    """Words to where the number stands: ``step/estimate``, or ``step/metric`` of a training, for the last evaluation; of
+    several that a ``*`` fits, the last."""
     curves: dict[str, str] = field(default_factory=dict)
     """Words to a family of numbers: ``step/metric`` of a training, or ``step/estimate*`` of best-of-n; both over KL."""
     gains: tuple[str, ...] = ()
     """Curves of rewards whose zero means nothing: shown as what was gained since their first point, seed by seed."""
+    fits: dict[str, Form] = field(default_factory=dict)
+    """Curves to the form that is fitted to them, ``best_of_n`` or ``rl``, seed by seed."""
     source: str = ""
     """The paper that is followed."""
     page: str = ""
@@ -70,8 +76,14 @@ class Study:
             raise ValueError(f"control is '{self.control}', which is no arm.{nearest(self.control, self.arms)}")
         if min(self.seeds, self.quick.seeds) < 2:
             raise ValueError("a study needs at least 2 seeds: one has no interval")
-        if unknown := next((words for words in self.gains if words not in self.curves), ""):
-            raise ValueError(f"gains names '{unknown}', which is no curve.{nearest(unknown, self.curves)}")
+        for setting, named in (("gains", self.gains), ("fits", self.fits)):
+            if unknown := next((words for words in named if words not in self.curves), ""):
+                raise ValueError(f"{setting} names '{unknown}', which is no curve.{nearest(unknown, self.curves)}")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Everything that is compared: the measures, then what was fitted to curves."""
+        return (*self.measures, *(words for curve in self.fits for words in _fit_words(curve)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +112,51 @@ def overlaid(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
+def fitted(study: Study, points: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, float]:
+    """What the fitted curves of one arm and seed say: a, b, and the distance of the peak.
+
+    The peak is NaN where the fit has none on the way that was gone; all are, where the way has fewer than three points.
+    """
+    found: dict[str, float] = {}
+    for curve, form in study.fits.items():
+        start = points[curve][0][1] if points.get(curve) else nan
+        way = [(x, y - start) for x, y in points.get(curve, ()) if x > (NEAREST if form == "rl" else 0.0)]
+        values = (nan, nan, nan)
+        if len(way) > 2:
+            fit = fit_overoptimization([x for x, _ in way], [y for _, y in way], form=form)
+            values = (fit.a, fit.b, fit.peak_d if fit.peak_d <= max(x for x, _ in way) else nan)
+        found.update(zip(_fit_words(curve), values, strict=True))
+    return found
+
+
+def _fit_words(curve: str) -> tuple[str, str, str]:
+    return f"{curve}: fitted a", f"{curve}: fitted b, over 0 where it bends down", f"{curve}: distance of the peak"
+
+
 def compared(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
     """Every measure of every arm, and its paired difference from the control's."""
     by_arm: dict[str, dict[int, Observed]] = defaultdict(dict)
     for one in observed:
         by_arm[one.arm][one.seed] = one
-    for words in study.measures:
+    for words in study.words:
         for arm, own in by_arm.items():
-            mine = {seed: o.values[words] for seed, o in own.items() if isfinite(o.values.get(words, float("nan")))}
+            mine = _finite(own, words)
             if not mine:
                 continue
             about = {"study": study.title, "arm": arm, "measure": words, "seeds": list(mine.values())}
             lost = len(own) - len(mine)
             yield _estimate(words, mean_interval(list(mine.values())), {**about, "role": "mean"}, lost)
-            theirs = {seed: o.values[words] for seed, o in by_arm[study.control].items() if words in o.values}
+            theirs = _finite(by_arm[study.control], words)
             shared = sorted(mine.keys() & theirs.keys())
             if arm != study.control and shared:
                 gap = paired([mine[s] for s in shared], [theirs[s] for s in shared])
                 role = {"role": "difference", "against": study.control, "p_value": gap.p_value}
                 yield _estimate(words, gap, {**about, **role}, len(own) - len(shared))
+
+
+def _finite(seen: Mapping[int, Observed], words: str) -> dict[int, float]:
+    """Seed to value, where there is one."""
+    return {seed: o.values[words] for seed, o in seen.items() if isfinite(o.values.get(words, nan))}
 
 
 def curved(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
@@ -147,33 +185,51 @@ def _estimate(name: str, interval: Interval, about: Mapping[str, Any], lost: int
 def drawn(study: Study, estimates: Sequence[Estimate]) -> str:
     """The study's figure: its curves where it has some, else its first measure arm by arm."""
     points = [e for e in estimates if e.settings["role"] == "point"]
+    means = {(e.name, str(e.settings["arm"])): e for e in estimates if e.settings["role"] == "mean"}
     if points:
-        return stacked(study.title, [_family(study, words, points) for words in dict.fromkeys(e.name for e in points)])
+        return stacked(
+            study.title, [_family(study, words, points, means) for words in dict.fromkeys(e.name for e in points)]
+        )
     first = next(iter(study.measures))
-    rows = [
-        Row(str(e.settings["arm"]), e.value, e.low, e.high)
-        for e in estimates
-        if e.name == first and e.settings["role"] == "mean"
-    ]
+    rows = [Row(arm, e.value, e.low, e.high) for (words, arm), e in means.items() if words == first]
     return dots(f"{study.title}: {first}", rows, unit=f"{first}, 95 % over {rows and estimates[0].n} seeds")
 
 
-def _family(study: Study, words: str, points: Sequence[Estimate]) -> str:
+def _family(study: Study, words: str, points: Sequence[Estimate], means: Mapping[tuple[str, str], Estimate]) -> str:
     arms = dict.fromkeys(str(e.settings["arm"]) for e in points if e.name == words)
-    title = f"{study.title}: {words}"
-    return curves(title, [_curve(points, words, arm) for arm in arms], x="square root of KL, in nats", y="")
+    series = [_curve(study, words, arm, [e for e in points if (e.name, e.settings["arm"]) == (words, arm)], means)
+              for arm in arms]  # fmt: skip
+    return curves(f"{study.title}: {words}", series, x="square root of KL, in nats", y="")
 
 
-def _curve(points: Sequence[Estimate], words: str, arm: str) -> Curve:
-    own = sorted(
-        (e for e in points if e.name == words and e.settings["arm"] == arm), key=lambda e: float(e.settings["x"])
-    )
+def _curve(
+    study: Study, words: str, arm: str, points: Sequence[Estimate], means: Mapping[tuple[str, str], Estimate]
+) -> Curve:
+    own = sorted(points, key=lambda e: float(e.settings["x"]))
+    line: list[tuple[float, float]] = []
+    mark, note = None, ""
+    a, b, peak = (means.get((name, arm)) for name in _fit_words(words))
+    if words in study.fits and a and b:
+        start, end = own[0].value, float(own[-1].settings["x"])
+        begin = 0.0 if study.fits[words] == "best_of_n" else min(NEAREST, peak.value if peak else end)
+        way = [begin + (end - begin) * step / 60 for step in range(61)]
+
+        def height(d: float) -> float:
+            return start + float(overoptimization(d, a.value, b.value, study.fits[words]))
+
+        line, note = [(d, height(d)) for d in way], f"b {b.value:.2f} [{b.low:.2f}, {b.high:.2f}]"
+        if peak and peak.n > 1 and peak.n > peak.failed:
+            mark = Mark(peak.value, height(peak.value), max(peak.low, 0.0), min(peak.high, end))
+            note += f", peak at {peak.value:.2f} [{max(peak.low, 0.0):.2f}, {peak.high:.2f}]"
     return Curve(
         name=arm,
         x=[float(e.settings["x"]) for e in own],
         y=[e.value for e in own],
         low=[e.low if isfinite(e.low) else e.value for e in own],
         high=[e.high if isfinite(e.high) else e.value for e in own],
+        line=line,
+        mark=mark,
+        note=note,
     )
 
 
@@ -187,8 +243,10 @@ def written(study: Study, estimates: Sequence[Estimate]) -> str:
 
 
 def _tables(study: Study, estimates: Sequence[Estimate]) -> Iterator[str]:
-    for words in study.measures:
+    for words in study.words:
         own = [e for e in estimates if e.name == words]
+        if not own:
+            continue
         gaps = {e.settings["arm"]: e for e in own if e.settings["role"] == "difference"}
         lines = [
             f"| {words} | value | 95 % | minus {study.control} | 95 % | seeds |",
@@ -199,5 +257,6 @@ def _tables(study: Study, estimates: Sequence[Estimate]) -> Iterator[str]:
                 arm = str(e.settings["arm"])
                 gap = gaps.get(arm)
                 gained = f"{gap.value:+.3f} | {gap.low:+.3f} to {gap.high:+.3f}" if gap else " | "
-                lines.append(f"| {arm} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {gained} | {e.n} |")
+                seeds = f"{e.n}, {e.failed} without" if e.failed else f"{e.n}"
+                lines.append(f"| {arm} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {gained} | {seeds} |")
         yield "\n".join(lines)

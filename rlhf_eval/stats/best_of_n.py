@@ -94,6 +94,19 @@ def best_of_n_kl_discrete(probabilities: ArrayLike, n: int) -> float:
     return float(special.rel_entr(chosen, p).sum())
 
 
+def best_of_n_kl_exact(proxy: ArrayLike, n: Sequence[int]) -> Floats:
+    """Exact divergence of best-of-n from a policy that gives the samples seen: shape (prompts, len(n)).
+
+    ``proxy`` has shape (prompts, samples); samples of equal proxy are one outcome, as ties are broken at random. Where n
+    comes near the number of samples it says more about the samples than about the policy.
+    """
+    found = []
+    for row in np.asarray(proxy, dtype=np.float64):
+        counts = np.unique(row, return_counts=True)[1]
+        found.append([best_of_n_kl_discrete(counts / len(row), k) for k in n])
+    return np.array(found)
+
+
 def best_of_n_kl_estimate(chosen_probability: float, n: int) -> float:
     """Divergence of best-of-n when the policy's probability of the chosen answer is known (arXiv 2401.01879).
 
@@ -132,12 +145,22 @@ def fit_overoptimization(d: ArrayLike, gold: ArrayLike, *, form: Form = "best_of
     return _peak(float(a), float(b), form)
 
 
-def _least_squares(d: Floats, gold: Floats, form: Form) -> Floats:
-    """Coefficients (curves, 2) of the curves ``gold`` (curves, points)."""
+def overoptimization(d: ArrayLike, a: float, b: float, form: Form) -> Floats:
+    """The fitted gold reward above that of the policy, at the distances ``d`` = sqrt(KL)."""
+    x = np.asarray(d, dtype=np.float64)
+    return np.asarray(a * x - b * _bend(x, form), dtype=np.float64)
+
+
+def _bend(d: Floats, form: Form) -> Floats:
+    """What the coefficient b counts: ``d^2`` or ``d log d``."""
     if form not in ("best_of_n", "rl"):
         raise UserError(f"unknown form '{form}'.{nearest(form, ['best_of_n', 'rl'])}")
-    bend = d**2 if form == "best_of_n" else special.xlogy(d, d)
-    solution, *_ = np.linalg.lstsq(np.column_stack([d, -bend]), gold.T, rcond=None)
+    return np.asarray(d**2 if form == "best_of_n" else special.xlogy(d, d), dtype=np.float64)
+
+
+def _least_squares(d: Floats, gold: Floats, form: Form) -> Floats:
+    """Coefficients (curves, 2) of the curves ``gold`` (curves, points)."""
+    solution, *_ = np.linalg.lstsq(np.column_stack([d, -_bend(d, form)]), gold.T, rcond=None)
     return np.asarray(solution.T, dtype=np.float64)
 
 

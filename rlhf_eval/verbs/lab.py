@@ -23,7 +23,7 @@ from pathlib import Path
 from rlhf_eval.config import build, read_yaml
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.records import Estimate, Run, Usage, fingerprint
-from rlhf_eval.stages.study import FIGURE, Observed, Study, compared, curved, drawn, overlaid, written
+from rlhf_eval.stages.study import FIGURE, Observed, Study, compared, curved, drawn, fitted, overlaid, written
 from rlhf_eval.stats.best_of_n import best_of_n_kl
 from rlhf_eval.verbs.recipe import Step, check_tables, run_recipe, with_sets
 from rlhf_eval.verbs.session import Session
@@ -82,7 +82,9 @@ async def lab(
         "recipe": Path(name).stem,
         "seeds": count,
         "quick": quick,
-        "content": fingerprint(study.line, study.arms, study.control, study.measures, study.curves, study.gains),
+        "content": fingerprint(
+            study.line, study.arms, study.control, study.measures, study.curves, study.gains, study.fits
+        ),
     }
     inputs = {f"{o.arm}, seed {o.seed}": o.run for o in observed}
     estimates = [*compared(study, observed), *curved(study, observed)]
@@ -118,7 +120,7 @@ def _observed(session: Session, study: Study, arm: str, seed: int, steps: Sequen
     by_step = {step.name: step.result.run for step in steps}
     values = {words: _value(session, place, by_step) for words, place in study.measures.items() if _has(place, by_step)}
     points = {words: _points(session, place, by_step) for words, place in study.curves.items() if _has(place, by_step)}
-    return Observed(arm, seed, values, points, steps[-1].result.run.id)
+    return Observed(arm, seed, values | fitted(study, points), points, steps[-1].result.run.id)
 
 
 def _has(place: str, runs: Mapping[str, Run]) -> bool:
@@ -129,9 +131,10 @@ def _has(place: str, runs: Mapping[str, Run]) -> bool:
 def _value(session: Session, place: str, runs: Mapping[str, Run]) -> float:
     step, _, name = place.partition("/")
     known = {e.name: e.value for e in session.read(Estimate, runs[step])}
+    fits = [made for made in known if made == name or fnmatchcase(made, name)]
     rows = [row for row in session.store.metrics(runs[step].id) if row.get("split") == "eval" and name in row]
-    if name in known:
-        return known[name]
+    if fits:
+        return known[fits[-1]]
     if rows:
         return float(rows[-1][name])
     raise UserError(f"the step '{step}' made no number '{name}'.{nearest(name, known)} It made: {', '.join(known)}")

@@ -13,6 +13,7 @@ from rlhf_eval.stats.best_of_n import (
     best_of_n_kl,
     best_of_n_kl_discrete,
     best_of_n_kl_estimate,
+    best_of_n_kl_exact,
     best_of_n_optimum,
     best_of_n_scores,
     best_of_n_weights,
@@ -51,6 +52,15 @@ def test_weights_sum_to_one_even_for_many_samples():
         best_of_n_weights(5, 6)
 
 
+def test_drawing_with_replacement_from_a_pool_is_biased_and_the_estimate_is_not():
+    """The expected largest of 8 normal draws is 1.4230."""
+    rng = np.random.default_rng(9)
+    gold = rng.normal(size=(20_000, 32))
+    again = np.take_along_axis(gold, rng.integers(0, 32, (20_000, 8)), axis=1).max(axis=1)
+    assert best_of_n_scores(gold, gold, [8]).mean() == pytest.approx(1.4230, abs=0.012)
+    assert again.mean() == pytest.approx(1.366, abs=0.025)
+
+
 def test_unbiased_and_steadier_than_chunks():
     rng = np.random.default_rng(1)
     gold = rng.normal(size=(4000, 64))
@@ -78,6 +88,14 @@ def test_divergence_bound(n, kl):
 def test_exact_divergence_of_finite_policies(outcomes, n, kl):
     assert best_of_n_kl_discrete(np.full(outcomes, 1 / outcomes), n) == pytest.approx(kl, abs=1e-3)
     assert best_of_n_kl_discrete(np.full(outcomes, 1 / outcomes), n) <= best_of_n_kl(n)
+
+
+def test_exact_divergence_of_samples_counts_repeats_as_one_outcome():
+    uniform = np.repeat(np.arange(10.0), 7)
+    assert best_of_n_kl_exact([uniform, -uniform], [16])[:, 0] == pytest.approx([1.733, 1.733], abs=1e-3)
+    assert best_of_n_kl_exact([np.zeros(50)], [1, 8]).tolist() == [[0.0, 0.0]]  # always the same answer goes nowhere
+    distinct = best_of_n_kl_exact([np.random.default_rng(0).normal(size=4000)], [8])[0, 0]
+    assert distinct == pytest.approx(float(best_of_n_kl(8)), abs=5e-3)
 
 
 @pytest.mark.parametrize(("outcomes", "n", "estimate"), [(2, 4, 0.499), (2, 16, 0.693), (50, 64, 3.128)])

@@ -12,7 +12,7 @@ from scipy import stats
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
-from rlhf_eval.stages.study import Observed, Study, compared, curved, overlaid
+from rlhf_eval.stages.study import Observed, Study, compared, curved, drawn, fitted, overlaid
 from rlhf_eval.verbs.lab import LabResult, lab, read_study, studies
 from rlhf_eval.verbs.session import Options, Session
 
@@ -90,6 +90,34 @@ def test_a_reward_without_a_zero_is_shown_by_what_it_gained() -> None:
     assert [(e.value, e.low, e.high) for e in made] == [(0, 0, 0), (1, 1, 1)]
 
 
+WAY = [(0.0, 0.5), (0.5, 0.6), (1.0, 0.62), (2.0, 0.45)]
+
+
+def test_a_curve_is_fitted_seed_by_seed_and_its_peak_counts_where_it_was_passed() -> None:
+    bends = study(curves={"c": "s/c"}, fits={"c": "best_of_n"})
+    start = WAY[0][1]
+    a, b = np.linalg.lstsq([[x, -(x**2)] for x, _ in WAY[1:]], [y - start for _, y in WAY[1:]], rcond=None)[0]
+    found = fitted(bends, {"c": WAY})
+    assert list(found.values()) == pytest.approx([a, b, a / (2 * b)])
+    assert list(found) == list(bends.words[1:])
+    assert np.isnan(list(fitted(bends, {"c": WAY[:3]}).values())[-1]).all()  # its peak lies beyond the way
+    assert all(np.isnan(value) for value in fitted(bends, {}).values())
+    near = study(curves={"c": "s/c"}, fits={"c": "rl"})  # the steep beginning of an rl curve takes no part
+    same = [fitted(near, {"c": [WAY[0], *point, *WAY[1:]]}) for point in ([], [(0.1, 9.0)])]
+    assert same[0] == same[1]
+
+
+def test_the_figure_shows_fit_and_peak() -> None:
+    bends = study(curves={"c": "s/c"}, fits={"c": "best_of_n"}, measures={})
+    tracks = [[(x, y + shift * x) for x, y in WAY] for shift in (0.0, 0.01, -0.01)]
+    observed = [Observed("a", k, fitted(bends, {"c": t}), {"c": t}, f"a{k}") for k, t in enumerate(tracks)]
+    estimates = [*compared(bends, observed), *curved(bends, observed)]
+    words = "".join(ElementTree.fromstring(drawn(bends, estimates)).itertext())
+    (peak,) = [e for e in estimates if e.name == bends.words[-1]]
+    assert f"peak at {peak.value:.2f} [{peak.low:.2f}, {peak.high:.2f}]" in words
+    assert peak.low < peak.value < peak.high
+
+
 def test_tables_are_laid_over_tables_and_null_takes_one_out() -> None:
     base = {"judge": {"judge": "gold", "orders": "both"}, "train.rm": {"lr": 1}}
     assert overlaid(base, {"judge": {"orders": "one"}, "train.rm": None}) == {
@@ -103,6 +131,7 @@ def test_tables_are_laid_over_tables_and_null_takes_one_out() -> None:
         ({"control": "c"}, "control is 'c', which is no arm"),
         ({"seeds": 1}, "at least 2 seeds"),
         ({"gains": ("d",)}, "no curve"),
+        ({"fits": {"d": "rl"}}, "no curve"),
     ],
 )
 def test_a_study_must_hold_together(changes: dict[str, object], said: str) -> None:
