@@ -87,6 +87,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "wildbench": "rlhf_eval.benchmarks.wildbench",
         "preference": "rlhf_eval.benchmarks.preference",
         "reward_model": "rlhf_eval.benchmarks.reward_model",
+        "suspects": "rlhf_eval.benchmarks.suspects",
         "llmbar": "rlhf_eval.benchmarks.llmbar",
         "judge_bench": "rlhf_eval.benchmarks.judge_bench",
         "reward_bench": "rlhf_eval.benchmarks.reward_bench",

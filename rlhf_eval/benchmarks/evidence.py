@@ -22,6 +22,8 @@ from rlhf_eval.stats.intervals import Interval
 
 GOLD = "gold"
 """The judge of labels that are right by construction."""
+FLIPPED = "flipped"
+"""What the metadata of a label say that ``corrupt`` has turned, or left as it was."""
 
 Shape = Literal["versus", "answers", "labels"]
 """What a benchmark asks of ``evaluate``: models against a baseline, models alone, or a judge against labels."""
@@ -58,6 +60,8 @@ class Evidence:
     """The model that the others were compared with; empty where the judgments say it themselves."""
     labels: Mapping[tuple[str, ...], tuple[float, ...]] = field(default_factory=dict)
     """Completion ids of an item to its right scores, for benchmarks of judges."""
+    turned: Mapping[tuple[str, ...], bool] = field(default_factory=dict)
+    """Completion ids of an item to whether its label was turned on purpose, where the set says so."""
 
     @classmethod
     def of(
@@ -77,6 +81,7 @@ class Evidence:
             judgments=tuple(j for j in given if j.judge != gold),
             baseline=baseline,
             labels={j.completion_ids: j.scores for j in given if j.judge == gold and j.scores},
+            turned={j.completion_ids: bool(j.metadata[FLIPPED]) for j in given if FLIPPED in j.metadata},
         )
 
     @property

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from rlhf_eval.benchmarks.evidence import FLIPPED, GOLD
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Judgment, PreferencePair, Prompt, Run
 from rlhf_eval.stages.judge import Call, balanced_sides, calls, matches
 from rlhf_eval.verbs.flow import Bench
 from rlhf_eval.verbs.session import Session
-
-GOLD = "gold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,11 @@ def labelled(session: Session, source: Run, judge: str) -> Labelled:
     """The items that ``judge`` labelled in a run, or its preference pairs; raises UserError where it has neither."""
     lineage = session.lineage(source)
     given = [j for j in session.store.read(Judgment, run=lineage) if j.judge == judge]
-    pairs = session.store.read(PreferencePair, run=lineage) if judge == GOLD and not given else []
     labels = [_as_gold(j.prompt_id, j.completion_ids, j.scores) for j in given if j.scores]
-    labels += [_as_gold(p.prompt_id, (p.chosen_id, p.rejected_id), (1.0, 0.0)) for p in pairs]
+    if judge == GOLD and not given:
+        # What `corrupt` made holds other labels of the same answers than the set that it was made from.
+        pairs = session.store.read(PreferencePair, run=source.id) or session.store.read(PreferencePair, run=lineage)
+        labels += [_of_pair(pair) for pair in pairs]
     once = list({label.id: label for label in labels}.values())
     if not once:
         raise UserError(
@@ -74,6 +75,11 @@ def questions(found: Labelled, bench: Bench, seed: int) -> Callable[[Prompt, Seq
         return calls(own, bench.design, swapped[prompt.id])
 
     return plan
+
+
+def _of_pair(pair: PreferencePair) -> Judgment:
+    told = {FLIPPED: pair.metadata[FLIPPED]} if pair.metadata.get(FLIPPED) is not None else {}
+    return replace(_as_gold(pair.prompt_id, (pair.chosen_id, pair.rejected_id), (1.0, 0.0)), metadata=told)
 
 
 def _as_gold(prompt_id: str, ids: tuple[str, ...], scores: tuple[float, ...]) -> Judgment:
