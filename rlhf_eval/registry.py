@@ -103,6 +103,7 @@ PLUGINS: Mapping[str, Mapping[str, str]] = {
         "lm_eval": "rlhf_eval.benchmarks.lm_eval",
         "reward": "rlhf_eval.benchmarks.reward",
         "labelers": "rlhf_eval.benchmarks.labelers",
+        "manipulation": "rlhf_eval.benchmarks.manipulation",
     },
     "format": {
         "jsonl": "rlhf_eval.interop.jsonl",

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,9 +37,21 @@ class Config:
     """Confidence of the intervals."""
 
 
+class Votes(NamedTuple):
+    """What labelers said of the pairs that at least two of them saw."""
+
+    names: Sequence[str]
+    answers: Sequence[tuple[str, ...]]
+    """Completion ids of each pair, sorted."""
+    prompts: Floats
+    """The prompt of each pair."""
+    shares: Floats
+    """Share of the pair's first answer, (pairs, labelers), NaN where silent."""
+
+
 def score(evidence: Evidence, config: Config) -> list[Estimate]:
     """Influence and solitude of every labeler; raises UserError where no two labelled the same pair."""
-    names, prompts, votes = votes_of(evidence, config.labelers)
+    names, _, prompts, votes = votes_of(evidence, config.labelers)
     found = []
     for how in ("majority", "low_median"):
         changed = label_influence(votes, how)
@@ -47,8 +60,8 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     return found + [_share(f"alone: {name}", alone[:, n], prompts, config) for n, name in enumerate(names)]
 
 
-def votes_of(evidence: Evidence, labelers: str = "") -> tuple[Sequence[str], Floats, Floats]:
-    """Labelers, the prompt of each pair, and the shares of its first answer, (pairs, labelers), NaN where silent."""
+def votes_of(evidence: Evidence, labelers: str = "") -> Votes:
+    """The votes of the labelers whose names begin so; raises UserError where no two labelled the same pair."""
     said: dict[tuple[str, ...], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     prompt: dict[tuple[str, ...], str] = {}
     for judgment in evidence.judgments:
@@ -65,7 +78,7 @@ def votes_of(evidence: Evidence, labelers: str = "") -> tuple[Sequence[str], Flo
         )
     names = sorted({name for ids in shared for name in said[ids]})
     rows = [[float(np.mean(said[ids][name])) if name in said[ids] else np.nan for name in names] for ids in shared]
-    return names, np.array([prompt[ids] for ids in shared]), np.array(rows)
+    return Votes(names, shared, np.array([prompt[ids] for ids in shared]), np.array(rows))
 
 
 def _alone(votes: Floats, labeler: int) -> Floats:

@@ -64,6 +64,8 @@ def _details(result: Any, session: Session) -> None:
         rated = {str(e.settings["judge"]) for e in result.estimates if e.name in RATES}
         for judge in judges:
             print(f"  {stamp(session, judge)}" if judge in rated else f"  judge: {judge}")
+        for words in dict.fromkeys(str(e.settings["caveat"]) for e in result.estimates if "caveat" in e.settings):
+            print(f"  caveat: {words}")
     if isinstance(result, LoadResult):
         for warning in result.warnings:
             print(f"  warning: {warning}", file=sys.stderr)

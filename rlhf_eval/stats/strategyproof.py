@@ -111,10 +111,16 @@ def scores(theta: Floats, candidates: Floats, rule: Rule, *, half: Floats | floa
 
 
 def decide(theta: Floats, rule: Rule, *, candidates: Floats | None = None, half: Floats | float = 0.0) -> Floats:
-    """The direction, or the features of the best candidate (the first of equals)."""
+    """The direction, or the features of the best candidate (the first of equals).
+
+    ``candidates`` have shape (candidates, features), or (sets, candidates, features) where one of each set is taken: then
+    the mean of those.
+    """
     if candidates is None:
         return steer(theta, rule, half=half)
-    best: Floats = candidates[int(np.argmax(scores(theta, candidates, rule, half=half)))]
+    sets = candidates[None] if candidates.ndim == 2 else candidates
+    each = scores(theta, sets.reshape(-1, sets.shape[-1]), rule, half=half).reshape(sets.shape[:2])
+    best: Floats = sets[np.arange(len(sets)), each.argmax(axis=1)].mean(axis=0)
     return best
 
 
@@ -297,7 +303,7 @@ def _search(
     best, report = truthful, own
     scale = float(np.linalg.norm(own)) or 1.0
     plain = [EXAGGERATION * own, EXAGGERATION * scale * np.sign(own), -own]
-    if candidates is not None:
+    if candidates is not None and candidates.ndim == 2:
         plain += [EXAGGERATION * scale * row for row in candidates]
     for lie in plain:
         value = utility(lie)
@@ -314,7 +320,7 @@ def _search(
             if value > best:
                 best, report = value, lie
         at = at + step * np.sign(values[0] - values[1]) * direction
-    most = float(np.abs(own).sum()) if candidates is None else float((candidates @ own).max())
+    most = float(np.abs(own).sum()) if candidates is None else float((candidates @ own).max(axis=-1).mean())
     return Manipulation(
         gain=best - truthful, relative=(best - truthful) / most if most else 0.0, report=report, truthful=truthful
     )

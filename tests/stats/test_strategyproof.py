@@ -161,6 +161,27 @@ def test_the_box_holds_the_low_median_and_shuts_on_it(k: int, radius: float, see
     assert (crowd.scores(theta, candidates, "pessimistic_median", half=half) <= plain + 1e-12).all()
 
 
+def test_the_low_median_depends_on_the_basis_and_the_mean_does_not() -> None:
+    rng, moved = np.random.default_rng(6), []
+    for _ in range(100):
+        theta, turn = rng.normal(size=(5, 3)), np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        for center, found in ((crowd.low_median, moved), (lambda v: v.mean(axis=0), None)):
+            there_and_back = center(theta @ turn) @ turn.T
+            share = np.linalg.norm(there_and_back - center(theta)) / np.linalg.norm(center(theta))
+            if found is None:
+                assert share < 1e-12
+            else:
+                found.append(share)
+    assert np.mean(moved) > 0.3
+
+
+def test_of_several_sets_of_candidates_the_best_of_each_is_taken() -> None:
+    theta = np.random.default_rng(7).normal(size=(3, 2))
+    sets = np.random.default_rng(8).normal(size=(4, 5, 2))
+    apart = [crowd.decide(theta, "median", candidates=one) for one in sets]
+    np.testing.assert_allclose(crowd.decide(theta, "median", candidates=sets), np.mean(apart, axis=0))
+
+
 def test_maxmin_leaves_the_worst_off_better_than_any_corner() -> None:
     rng = np.random.default_rng(4)
     theta = rng.normal(size=(3, 4))
