@@ -54,6 +54,19 @@ def test_errors_have_their_size_and_are_shared_as_told() -> None:
         taste.Config(shared=1.5)
 
 
+def test_planted_causes_of_over_optimization() -> None:
+    assert said(words=0.5) == pytest.approx(said() + 0.5 * 3)
+
+    def largest(tail: Any) -> tuple[float, float]:
+        config = taste.Config(correct=0, followed=0, brief=0, noise=1, tail=tail)
+        errors = [asyncio.run(taste.judge(PROMPT, (answer("7", k),), None, config)).scores[0] for k in range(2000)]
+        return max(errors), pstdev(errors)
+
+    (normal, one), (heavy, same) = largest("normal"), largest("heavy")
+    assert (one, same) == pytest.approx((1, 1), abs=0.25)
+    assert heavy > 1.7 * normal
+
+
 def test_the_loud_one_moves_the_mean_and_not_the_median() -> None:
     quiet = {**LOUD, "settings": {**LOUD["settings"], "scale": 1}}
     assert graded("mean", *FAIR, LOUD) > graded("mean", *FAIR, quiet) + 1
