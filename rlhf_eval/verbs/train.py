@@ -61,8 +61,8 @@ class Settings:
     """The plugin that trains."""
     model: str = ""
     """The checkpoint that training starts from: sandbox:policy, hf:PATH, or run:REF of an earlier training."""
-    data: str = "latest"
-    """A run that holds what the trainer reads, or a file of it."""
+    data: str | tuple[str, ...] = "latest"
+    """A run that holds what the trainer reads, or a file of it; or several of these."""
     heldout: str = ""
     """A run or file with what is measured and never trained on: for online trainers prompts, for reward models pairs. Empty
     takes some of ``data`` away."""
@@ -237,7 +237,8 @@ def _origin(session: Session, inputs: Mapping[str, str]) -> dict[str, Any]:
     if "data" not in inputs:
         return {}
     known = {run.id: run for run in session.store.runs()}
-    line = [known[identity] for identity in session.lineage(known[inputs["data"]])]
+    given = [run for name, run in inputs.items() if name.partition(" ")[0] == "data"]
+    line = {identity: known[identity] for run in given for identity in session.lineage(known[run])}.values()
     judges = sorted({str(run.config["judge"]) for run in line if run.verb == "judge" and "judge" in run.config})
     return {"runs": [run.id for run in line], "judges": judges}
 

@@ -6,6 +6,7 @@ data, identity = read_data(session, "latest", ("pairs",), trainer="dpo")
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rlhf_eval.errors import UserError
@@ -13,6 +14,7 @@ from rlhf_eval.interop.files import hash_of
 from rlhf_eval.records import Demonstration, PreferencePair, Prompt, Run
 from rlhf_eval.stages.training import Data
 from rlhf_eval.stages.training_files import both_sides, read_file
+from rlhf_eval.verbs.lint import names
 from rlhf_eval.verbs.session import Session, limited
 
 MAKERS: Mapping[str, str] = {
@@ -25,11 +27,23 @@ MAKERS: Mapping[str, str] = {
 """Kind of data to what makes it."""
 
 
-def read_data(session: Session, ref: str, reads: Sequence[str], *, trainer: str) -> tuple[Data, dict[str, str]]:
-    """The records that a trainer reads, and the inputs by which its run is known.
+def read_data(
+    session: Session, refs: str | tuple[str, ...], reads: Sequence[str], *, trainer: str
+) -> tuple[Data, dict[str, str]]:
+    """The records that a trainer reads, of one run or file or of several, and the inputs by which its run is known.
 
-    Raises UserError, in one line, where the run or file holds none of them, naming what it does hold.
+    Raises UserError, in one line, where a run or file holds none of them, naming what it does hold.
     """
+    first, *others = names(refs) or ("",)
+    data, inputs = _read(session, first, reads, trainer)
+    for number, ref in enumerate(others, start=2):
+        more, known = _read(session, ref, reads, trainer)
+        data = replace(data, **{name: (*getattr(data, name), *getattr(more, name)) for name in reads})
+        inputs |= {f"{name} {number}": value for name, value in known.items()}
+    return data, inputs
+
+
+def _read(session: Session, ref: str, reads: Sequence[str], trainer: str) -> tuple[Data, dict[str, str]]:
     path = Path(ref)
     if path.exists() or path.suffix in {".jsonl", ".json", ".parquet", ".csv", ".gz"}:
         found, inputs, where = read_file(path), {f"file:{path.name}": hash_of(path) if path.is_file() else ref}, ref

@@ -93,6 +93,18 @@ def test_given_pairs_are_measured_instead_and_must_be_others(tmp_path: Path, fil
         run(session, {**table, "heldout": str(files["pairs"])})
 
 
+def test_labelers_of_several_sets_get_a_head_each(tmp_path: Path, files: dict[str, Path]) -> None:
+    files["others"].write_text(files["others"].read_text().replace('"gold"', '"anna"'))
+    session = Session(Options(store=tmp_path / "store", quiet=True))
+    both = (str(files["pairs"]), str(files["others"]))
+    result = run(session, {**TABLE, "data": both, "labelers": True, "freeze": True})
+    assert result.checkpoint is not None
+    assert json.loads((result.checkpoint / "heads.json").read_text())["names"] == ["anna", "gold"]
+    assert {name.partition(" ")[0] for name in result.run.inputs} == {"file:pairs.jsonl", "file:others.jsonl"}
+    card = (result.checkpoint / "README.md").read_text()
+    assert "file:others.jsonl 2" in card
+
+
 def test_the_judge_of_a_run_scores_as_transformers_does(tmp_path: Path, files: dict[str, Path]) -> None:
     session = Session(Options(store=tmp_path / "store", quiet=True))
     trained = run(session, {**TABLE, "data": str(files["pairs"])})
