@@ -49,6 +49,9 @@ def lint(result: LintResult, path: str, *, as_json: bool) -> None:
     if result.suspects:
         told = ", ".join(f"{name} {value:.4g}" for name, value in _doubted(result.suspects).items())
         print(f"  labels that the other pairs speak against: {told}")
+        if result.suspects.split:
+            of, others = (f"{i.value:.3f} [{i.low:.3f}, {i.high:.3f}]" for i in result.suspects.split)
+            print(f"  people were split on {of} of these, and on {others} of the others")
     for page in result.written:
         print(f"  results: {page}")
     print(f"  next:    rlhf-eval train dpo --data {shlex.quote(path)} --model SPEC")
@@ -57,6 +60,8 @@ def lint(result: LintResult, path: str, *, as_json: bool) -> None:
 def _doubted(found: Suspects) -> dict[str, float]:
     """How many labels are doubted, how often the doubter agrees (one half: it knows nothing), and its AUROC where known."""
     known = {} if found.auroc is None else {"auroc": found.auroc}
+    if found.split:
+        known |= {"split": found.split[0].value, "others_split": found.split[1].value}
     return {"doubted": found.flagged, "of": len(found.ranked), "agreement": found.agreement, **known}
 
 

@@ -6,7 +6,7 @@ read_sheet(Path("somebody_elses.jsonl"))
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -17,7 +17,7 @@ import numpy as np
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.files import Row, read_rows, suffix_of
-from rlhf_eval.records import Message, PreferencePair
+from rlhf_eval.records import Completion, Judgment, Message, PreferencePair, Prompt
 from rlhf_eval.stages.matrix import Floats
 
 
@@ -35,6 +35,8 @@ class Sheet:
     labeler: list[str] = field(default_factory=list)
     flipped: list[bool | None] = field(default_factory=list)
     """Whether a label was turned on purpose, where the set says so."""
+    split: list[bool | None] = field(default_factory=list)
+    """Whether the people behind a label disagreed, where there were several."""
     rows: int = 0
     """Rows that were read, the broken ones among them."""
     broken: Counter[str] = field(default_factory=Counter)
@@ -67,6 +69,7 @@ class Sheet:
         models: tuple[str, str] = ("", ""),
         labeler: str = "",
         flipped: bool | None = None,
+        split: bool | None = None,
     ) -> None:
         """Append a pair."""
         self.prompt.append(prompt)
@@ -78,6 +81,7 @@ class Sheet:
         self.rejected_model.append(models[1])
         self.labeler.append(labeler)
         self.flipped.append(flipped)
+        self.split.append(split)
 
 
 def sheet_of(pairs: Iterable[PreferencePair]) -> Sheet:
@@ -95,6 +99,39 @@ def sheet_of(pairs: Iterable[PreferencePair]) -> Sheet:
             labeler=pair.labeler,
             flipped=pair.metadata.get("flipped"),
         )
+    return sheet
+
+
+def sheet_of_votes(
+    prompts: Iterable[Prompt], completions: Iterable[Completion], judgments: Iterable[Judgment], labelers: str
+) -> Sheet:
+    """What most of the labelers whose names begin so say of each pair of answers; raises UserError where none did.
+
+    A pair on which none of the two has more votes is counted as broken.
+    """
+    asked, answers = {p.id: p for p in prompts}, {c.id: c for c in completions}
+    said: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for judgment in judgments:
+        of_pair = len(judgment.completion_ids) == 2 and judgment.prompt_id in asked
+        if of_pair and judgment.scores and judgment.judge.startswith(labelers):
+            by_id = dict(zip(judgment.completion_ids, judgment.scores, strict=True))
+            first, second = sorted(judgment.completion_ids)
+            said[first, second].append(float(np.sign(by_id[first] - by_id[second])))
+    sheet = Sheet()
+    for ids, votes in said.items():
+        sheet.rows += 1
+        sides = [answers[identity] for identity in (ids if sum(votes) > 0 else ids[::-1])]
+        if not sum(votes) or not all(side.text.strip() for side in sides) or sides[0].text == sides[1].text:
+            reason = "an empty or equal answer" if sum(votes) else "a tie"
+            sheet.broken[reason] += 1
+            sheet.examples.setdefault(reason, f"prompt {sides[0].prompt_id}")
+            continue
+        sheet.add(
+            asked[sides[0].prompt_id].text, sides[0].text, sides[1].text, models=(sides[0].model, sides[1].model),
+            labeler=labelers, split=len(set(votes)) > 1 if len(votes) > 1 else None,
+        )  # fmt: skip
+    if not len(sheet):
+        raise UserError(f"nobody whose name begins with '{labelers}' preferred one of two answers")
     return sheet
 
 

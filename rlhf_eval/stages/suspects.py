@@ -19,8 +19,9 @@ import numpy as np
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stages.sheet import Sheet
-from rlhf_eval.stats.arrays import Floats
+from rlhf_eval.stats.arrays import Bools, Floats
 from rlhf_eval.stats.corruption import auroc
+from rlhf_eval.stats.intervals import Interval, wilson
 from rlhf_eval.stats.suspects import cross_fitted, perturbation
 
 WORDS = 512
@@ -58,6 +59,8 @@ class Suspects:
     """Share of the labels that the model of the others agrees with: near one half it knows nothing."""
     auroc: float | None
     """Chance that a turned label ranks above a sound one, where the set says which were turned."""
+    split: tuple[Interval, Interval] | None
+    """Share of the suspects, and of the others, on which people disagreed, where several labelled every pair."""
 
 
 def suspects(sheet: Sheet, *, lam: float = LAM, seed: int = 0) -> Suspects:
@@ -78,7 +81,17 @@ def suspects(sheet: Sheet, *, lam: float = LAM, seed: int = 0) -> Suspects:
         )
         for n in np.argsort(margin, kind="stable")
     )  # fmt: skip
-    return Suspects(ranked=ranked, flagged=int((delta > 0).sum()), agreement=float((margin > 0).mean()), auroc=scored)
+    return Suspects(
+        ranked=ranked, flagged=int((delta > 0).sum()), agreement=float((margin > 0).mean()), auroc=scored,
+        split=_split(sheet, delta > 0),
+    )  # fmt: skip
+
+
+def _split(sheet: Sheet, suspect: Bools) -> tuple[Interval, Interval] | None:
+    if None in sheet.split or not suspect.any() or suspect.all():
+        return None
+    split, prompt = np.array(sheet.split, dtype=np.float64), np.array(sheet.cluster)
+    return wilson(split[suspect], prompt[suspect]), wilson(split[~suspect], prompt[~suspect])
 
 
 def _features(text: str) -> Floats:

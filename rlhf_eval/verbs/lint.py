@@ -2,6 +2,7 @@
 
 rlhf-eval lint preferences.jsonl --against benchmark.jsonl --out card
 rlhf-eval lint preferences.jsonl --suspects doubted.jsonl
+rlhf-eval lint path/to/PandaLM --suspects doubted.jsonl
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from rlhf_eval.errors import GateFailed, UserError
 from rlhf_eval.interop.files import hash_of
 from rlhf_eval.interop.recognise import recognise
 from rlhf_eval.stages.card import Card, card_of, markdown
-from rlhf_eval.stages.sheet import read_sheet
+from rlhf_eval.stages.sheet import Sheet, read_sheet, sheet_of_votes
 from rlhf_eval.stages.suspects import Suspects, suspects
 from rlhf_eval.verbs.session import Session
+
+VOTES = ("pandalm", "autoj", "human")
+"""Formats that hold what people say of pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Settings:
     """What to look at."""
 
     file: str = ""
-    """A file, or a folder of files, of preference pairs in any shape that trainers read."""
+    """A file, or a folder of files, of preference pairs in any shape that trainers read, or of people's votes on pairs."""
     against: tuple[str, ...] | str = ()
     """Benchmarks or prompt files whose prompts must not be in the set."""
     policy: tuple[str, ...] | str = ()
@@ -57,7 +61,7 @@ def lint(session: Session, table: Mapping[str, Any]) -> LintResult:
     if not settings.file:
         raise UserError("lint needs a file: rlhf-eval lint preferences.jsonl")
     path = Path(settings.file)
-    sheet = read_sheet(path, limit=session.options.limit)
+    sheet = _sheet(path, session.options.limit)
     about = {"file": path.name} | ({"sha256": hash_of(path)} if path.is_file() else {})
     card = card_of(
         sheet,
@@ -74,6 +78,16 @@ def lint(session: Session, table: Mapping[str, Any]) -> LintResult:
     if settings.strict and card.warnings:
         raise GateFailed(f"{path.name}: {len(card.warnings)} warnings; the first: {card.warnings[0]}")
     return LintResult(card, written, found)
+
+
+def _sheet(path: Path, limit: int | None) -> Sheet:
+    """The pairs of a file; of one that holds people's votes, what most of them say."""
+    readers = [registry.load("format", name) for name in VOTES] if path.exists() else []
+    for reader in readers:
+        if reader.detect(path):
+            loaded = reader.read(path)
+            return sheet_of_votes(loaded.prompts[:limit], loaded.completions, loaded.judgments, "human/")
+    return read_sheet(path, limit=limit)
 
 
 def names(value: tuple[str, ...] | str) -> tuple[str, ...]:

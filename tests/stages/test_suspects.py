@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.stages.sheet import Sheet
+from rlhf_eval.interop import pandalm
+from rlhf_eval.records import Completion, Judgment, Prompt
+from rlhf_eval.stages.sheet import Sheet, sheet_of_votes
 from rlhf_eval.stages.suspects import suspects
 from rlhf_eval.stats.suspects import cross_fitted, fitted, perturbation
 
@@ -49,6 +53,42 @@ def test_it_knows_nothing_where_words_tell_nothing() -> None:
 
 def test_a_set_that_does_not_say_has_no_auroc() -> None:
     assert suspects(planted(0.0)).auroc is None
+
+
+def votes(shares: list[list[float]]) -> tuple[list[Prompt], list[Completion], list[Judgment]]:
+    """A pair an item, with one vote a labeler."""
+    prompts = [Prompt.of(f"question {n}") for n in range(len(shares))]
+    answers = [
+        [Completion.of(prompt_id=p.id, model=m, text=f"{m} {n}") for m in ("one", "other")]
+        for n, p in enumerate(prompts)
+    ]
+    judgments = [
+        Judgment.of(
+            prompt_id=prompt.id, completion_ids=(a.id, b.id), judge=f"human/{k}", scores=(share, 1 - share)
+        )
+        for prompt, (a, b), own in zip(prompts, answers, shares, strict=True)
+        for k, share in enumerate(own)
+    ]  # fmt: skip
+    return prompts, [side for pair in answers for side in pair], judgments
+
+
+def test_what_most_people_say_is_the_label_and_their_discord_is_kept() -> None:
+    sheet = sheet_of_votes(*votes([[1, 1, 0], [0, 0, 0.5], [1, 0, 0.5], [0, 0, 0]]), "human/")
+    assert sheet.chosen == ["one 0", "other 1", "other 3"]
+    assert sheet.split == [True, True, False]
+    assert dict(sheet.broken) == {"a tie": 1}
+    assert sheet_of_votes(*votes([[1.0]]), "human/").split == [None]
+    with pytest.raises(UserError, match="nobody whose name begins with 'gold'"):
+        sheet_of_votes(*votes([[1.0]]), "gold")
+
+
+def test_pandalms_people_are_no_more_split_on_what_is_flagged(groundtruth: Path) -> None:
+    loaded = pandalm.read(groundtruth / "PandaLM")
+    found = suspects(sheet_of_votes(loaded.prompts, loaded.completions, loaded.judgments, "human/"))
+    assert found.split is not None
+    of, others = found.split
+    assert of.low < others.value < of.high  # it does not find what people disagree on
+    assert len(found.ranked) == 861
 
 
 def test_a_pair_does_not_vouch_for_itself() -> None:
