@@ -50,6 +50,16 @@ def test_equal_models_one_longer_are_equal_again():
     assert ours.variance_inflation == pytest.approx(1 + (style.mean() / style.std()) ** 2)
 
 
+def test_a_planted_quality_is_found_under_a_taste_for_length():
+    """RLAIF's control (arXiv 2309.00267, appendix J): log-odds .3 at equal length, and 2 for each length more."""
+    rng = np.random.default_rng(6)
+    ratio = np.exp(rng.normal(0.2, 0.4, 4000))  # 1.33 on average
+    scores = (rng.random(4000) < 1 / (1 + np.exp(-(0.3 + 2 * (ratio - 1))))).astype(float)
+    ours = length_controlled(scores, ratio - 1)
+    assert ours.raw.value > 0.68
+    assert ours.adjusted.value == pytest.approx(0.574, abs=0.03)
+
+
 def test_point_and_error_equal_statsmodels_with_the_delta_method():
     sm = pytest.importorskip("statsmodels.api")
     rng = np.random.default_rng(3)
