@@ -82,6 +82,8 @@ def duels(
     ``found`` are the store's standings; a part counts where it has at least two of the prompts. Raises UserError where
     the two never met and share no baseline.
     """
+    if a == b:
+        raise UserError(f"'{a}' is compared with itself; name two models")
     mine = [s for s in found if s.judge.startswith(judge)]
     known = {name for s in mine for name in (s.model, s.opponent)}
     for name in (a, b):

@@ -157,7 +157,7 @@ def _pair(intake: Intake, row: Row) -> None:
         prompt=question,
         chosen=made[0],
         rejected=made[1],
-        probability=row.number("probability") if row.values.get("probability") is not None else 1.0,
+        probability=row.number("probability") if "probability" in row.values else 1.0,
         margin=_margin(row),
         labeler=row.label("labeler", SOURCE),
         rule="file",

@@ -26,6 +26,10 @@ from rlhf_eval.stats.arrays import Bools, Floats, Ints, cluster_index, floats, s
 from rlhf_eval.stats.bootstrap import cluster_draws
 from rlhf_eval.stats.intervals import Interval
 
+LINK = 0.5
+"""Games that a model must have won against another to be linked to it: one tie. The losers of soft verdicts win a little
+of every game, and strengths that rest on that alone are as good as infinite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
@@ -159,7 +163,9 @@ def inverse_information(ratings: Floats, total: Floats, *, prior: float = 0.0) -
 
 def strongly_connected(wins: Floats) -> list[list[int]]:
     """Groups of models that are linked by wins in both directions, as lists of model numbers."""
-    count, label = sparse.csgraph.connected_components(sparse.csr_matrix(wins), connection="strong")
+    count, label = sparse.csgraph.connected_components(
+        sparse.csr_matrix((wins >= LINK).astype(np.int8)), connection="strong"
+    )
     return [np.flatnonzero(label == group).tolist() for group in range(count)]
 
 
@@ -169,7 +175,7 @@ def all_reached(tables: Floats) -> Bools:
     Both a table and its transpose must say so for a strongly connected graph; faster than ``strongly_connected`` for
     many.
     """
-    edges = (tables > 0).astype(np.float32)
+    edges = (tables >= LINK).astype(np.float32)
     reached = edges[:, :1, :] * 0
     reached[:, :, 0] = 1
     for _ in range(tables.shape[1]):

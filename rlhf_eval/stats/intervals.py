@@ -15,7 +15,7 @@ effective sample size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,12 @@ from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
+
+NARROW = 10
+"""How many times less than yes-or-no verdicts scores must vary before one unseen outcome could outweigh what was seen."""
+
+
+UNSEEN = "the scores hardly differ: room is left for outcomes that were not seen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +64,18 @@ def wilson(scores: ArrayLike, clusters: ArrayLike | None = None, *, level: float
 
     ``scores`` and ``clusters`` have shape (rows,). ``n_eff = s(1-s)/SE^2`` with the clustered SE, and the t quantile
     with ``clusters - 1`` degrees of freedom stands in for z. Where the clusters do not differ at all (every score 0,
-    or 1, or each prompt split evenly) the SE says nothing and ``n_eff`` is the number of clusters. One cluster gives
-    [0, 1]. Every row weighs the same: where prompts have unequally many, give one mean per prompt instead. Raises
-    UserError on an empty array or a score outside [0, 1].
+    or 1, or each prompt split evenly) the SE says nothing and ``n_eff`` is the number of clusters. Where they hardly
+    differ and all lie on one side of .5, the interval leaves room for as many on the other side as may be unseen among
+    so few: soft verdicts that are all near 1 have almost no SE, and a loss may still come. One cluster gives [0, 1].
+    Every row weighs the same: where prompts have unequally many, give one mean per prompt instead. Raises UserError on
+    an empty array or a score outside [0, 1].
     """
     y = floats(scores, "scores", low=0, high=1)
     mean, se, n = clustered_mean(y, clusters)
-    return wilson_from_se(mean, se, n, level=level, method="wilson, clustered SE, t")
+    found = wilson_from_se(mean, se, n, level=level, method="wilson, clustered SE, t")
+    unseen = _unseen(mean, se, n, level, _cluster_sums(y - 0.5, clusters))
+    low, high = min(found.low, mean - unseen * mean), max(found.high, mean + unseen * (1 - mean))
+    return replace(found, low=low, high=high, note=found.note or (UNSEEN if unseen else ""))
 
 
 def mean_interval(values: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Interval:
@@ -93,16 +104,23 @@ def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, lev
 
     ``a``, ``b`` and ``clusters`` have shape (rows,), aligned. Where every cluster shows the same difference the SE says
     nothing: the p-value is then the sign-flip test's, ``2^(1-n)``, and for scores in [0, 1] the interval is Wilson's on
-    ``(1 + a - b)/2``. Raises UserError when the lengths differ. Source: arXiv 2411.00640, section 4.
+    ``(1 + a - b)/2``; where all differences of such scores have one sign it leaves room for unseen ones, as Wilson's
+    does. Raises UserError when the lengths differ. Source: arXiv 2411.00640, section 4.
     """
     first, second = floats(a, "a"), floats(b, "b")
     same_length(a=first, b=second)
     plain = mean_interval(first - second, clusters, level=level)
     low, high, method = plain.low, plain.high, f"paired {plain.method}"
     no_spread = plain.n == 1 or plain.se == 0
-    if no_spread and min(first.min(), second.min()) >= 0 and max(first.max(), second.max()) <= 1:
+    bounded = min(first.min(), second.min()) >= 0 and max(first.max(), second.max()) <= 1
+    unseen = 0.0
+    if bounded:
+        sums = _cluster_sums(first - second, clusters)
+        unseen = _unseen((1 + plain.value) / 2, plain.se / 2, plain.n, level, sums)
+    if no_spread and bounded:
         unit = wilson_from_se((1 + plain.value) / 2, plain.se / 2, plain.n, level=level)
         low, high, method = 2 * unit.low - 1, 2 * unit.high - 1, "paired wilson, n_eff = clusters"
+    low, high = min(low, plain.value - unseen * (1 + plain.value)), max(high, plain.value + unseen * (1 - plain.value))
     if no_spread:
         p_value = 1.0 if plain.value == 0 else 2.0 ** (1 - plain.n)
     else:
@@ -116,7 +134,7 @@ def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, lev
         n_eff=plain.n_eff,
         level=level,
         method=method,
-        note=plain.note,
+        note=plain.note or (UNSEEN if unseen else ""),
         p_value=p_value,
         correlation=_correlation(first, second),
     )
@@ -188,6 +206,23 @@ def wilson_from_se(
         method=method,
         note=_note(se, n),
     )
+
+
+def _cluster_sums(values: Floats, clusters: ArrayLike | None) -> Floats:
+    index, count = cluster_index(clusters, len(values))
+    return np.asarray(np.bincount(index, weights=values, minlength=count), dtype=np.float64)
+
+
+def _unseen(mean: float, se: float, n: int, level: float, sums: Floats) -> float:
+    """Share of prompts of a kind that none of the ``n`` seen is of, for an SE that knows nothing of them; else 0.
+
+    Clopper and Pearson's upper limit for 0 of n, where all clusters (``sums`` about the middle) lie on one side and vary
+    by less than a tenth of what yes-or-no verdicts with that mean would.
+    """
+    one_sided = bool((sums > 0).all() or (sums < 0).all())
+    if not one_sided or mean * (1 - mean) < NARROW * n * se**2:
+        return 0.0
+    return 1.0 - float(((1 - level) / 2) ** (1 / n))
 
 
 def _note(se: float, n: int) -> str:

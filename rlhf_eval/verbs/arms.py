@@ -37,7 +37,7 @@ def open_arms(session: Session, specs: Sequence[str], generate: Mapping[str, Any
     names = [arm.name for arm in arms]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two sides are called '{name}'; give one an alias, for instance tonight={name}")
+            raise UserError(f"two sides are called '{name}'; give each a name of its own: NAME=SPEC")
     return arms
 
 

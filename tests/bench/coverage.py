@@ -136,6 +136,15 @@ def rate_cases() -> Iterator[Case]:
             },
         )
     yield Case(
+        name="rate, 60 prompts, soft verdicts about 1, 3% losses",
+        truth=0.97 * 0.98 + 0.03 * 0.05,
+        draw=lambda rng: (
+            np.where(rng.random(60) < 0.03, 0.05, 0.98) + rng.uniform(-0.02, 0.02, 60),
+            np.arange(60),
+        ),
+        procedures={OURS + "wilson, clustered": lambda d: ends(wilson(*d)), "normal over rows (lm-eval)": over_rows},
+    )
+    yield Case(
         name="rate, 60 prompts, soft verdicts near 1, 3% losses",
         truth=0.97 * 0.98 + 0.03 * 0.05,
         draw=lambda rng: (np.where(rng.random(60) < 0.03, 0.05, 0.98), np.arange(60)),

@@ -106,6 +106,18 @@ def test_an_undefeated_model_has_no_strength(cli: Any) -> None:
     assert all(math.isfinite(row["strength"]["high"]) for row in rows)
 
 
+def test_soft_verdicts_do_not_make_a_losers_strength(cli: Any) -> None:
+    near = {n: 1 - 1e-7 * (1 + n % 5) for n in range(30)}
+    judged(cli, {n: [("top", "low", share)] for n, share in near.items()})
+    shown = cli.done("leaderboard", "--rank").out
+    assert "not connected: no wins lead both ways" in shown
+    (row,) = cli.done("leaderboard", "--json").events
+    assert row["low"] < 0.9
+    (found,) = cli.done("compare", "top", "low", "--json").events
+    assert found["low"] < 0.9
+    assert "compared with itself" in cli("compare", "top", "top").err
+
+
 def test_models_that_never_met_are_told_apart(cli: Any) -> None:
     games = {n: [("a", "b", float(n % 2)), ("c", "d", float(n % 3 > 0))] for n in range(30)}
     judged(cli, games)

@@ -203,3 +203,11 @@ def test_the_datasets_library_loads_the_file(tmp_path: Path, monkeypatch: pytest
     loaded = datasets.load_dataset("json", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
     assert loaded[0]["chosen"] == [assistant("good")]
     assert set(loaded.column_names) >= {"prompt", "chosen", "rejected"}
+
+
+def test_a_probability_that_is_no_number_is_not_taken_for_certainty(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "q", "chosen": "a", "rejected": "b", "probability": NaN}\n')
+    loaded = trl.read(path)
+    assert not loaded.pairs
+    assert "'probability' must be a number" in loaded.warnings[0]

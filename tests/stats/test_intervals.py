@@ -231,3 +231,19 @@ def test_pairing_sees_what_two_intervals_hide():
     unpaired = math.hypot(mean_interval(a).se, mean_interval(b).se)
     assert ours.correlation > 0.2
     assert ours.se < 0.9 * unpaired
+
+
+def test_soft_verdicts_that_hardly_differ_leave_room_for_what_was_not_seen():
+    near = 1 - 1e-7 * np.random.default_rng(0).random(40)
+    unseen = 1 - 0.025 ** (1 / 40)  # Clopper and Pearson's upper limit of 0 in 40
+    won = wilson(near)
+    assert won.low == pytest.approx(1 - unseen, abs=1e-6)
+    assert "not seen" in won.note
+    assert wilson(1 - near).high == pytest.approx(unseen, abs=1e-6)
+    assert wilson(1 - near).low < 1e-6
+    ahead = paired(near, 1 - near)
+    assert ahead.low == pytest.approx(1 - 2 * unseen, abs=1e-6)
+    assert paired(1 - near, near).high == pytest.approx(2 * unseen - 1, abs=1e-6)
+    assert paired(100 * near, near).low > 98  # of scores without bounds nothing is known about the unseen
+    assert not wilson(np.r_[near, 0.0]).note
+    assert not wilson(np.linspace(0.51, 0.99, 40)).note

@@ -141,7 +141,7 @@ def test_nothing_to_judge_is_no_number(world: Any) -> None:
     [
         ({"model": ()}, "needs two sides"),
         ({"baseline": ""}, "needs two sides"),
-        ({"model": "mock:echo", "baseline": "mock:echo"}, "two sides are called 'mock:echo'; give one an alias"),
+        ({"model": "mock:echo", "baseline": "mock:echo"}, "two sides are called 'mock:echo'; give each a name"),
         ({"judge": {"judge": "grade", "judge_model": "mock:judge"}}, "needs a judge that compares two answers"),
         ({"judge": {}}, "needs a model"),
         ({"judge": {"judge_model": "mock:judge", "sofft": False}}, "Did you mean 'soft'?"),
