@@ -54,8 +54,10 @@ def _beforehand(wanted: Sequence[Study], *, quick: bool) -> str:
     """How long it will take where nothing of it is in the store yet."""
     kind = "quick" if quick else "full"
     known = [study.minutes[kind] for study in wanted if kind in study.minutes]
-    untimed = "" if len(known) == len(wanted) else f", and {len(wanted) - len(known)} that were never timed"
-    return f"{len(wanted)} {'study' if len(wanted) == 1 else 'studies'}: about {sum(known):g} min on two cores{untimed}"
+    told = [f"about {sum(known):g} min on two cores"] if known else []
+    if len(known) < len(wanted):
+        told.append(f"{len(wanted) - len(known)} never timed")
+    return f"{len(wanted)} {'study' if len(wanted) == 1 else 'studies'}: {', '.join(told)}"
 
 
 def _minutes(study: Study) -> str:

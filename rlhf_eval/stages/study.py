@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from typing import Any
 
@@ -19,7 +19,7 @@ from rlhf_eval.errors import nearest
 from rlhf_eval.figures import Curve, Mark, Row, curves, dots, stacked
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.best_of_n import Form, fit_overoptimization, overoptimization
-from rlhf_eval.stats.intervals import Interval, mean_interval, paired
+from rlhf_eval.stats.intervals import Interval, mean_interval
 
 FIGURE = "figure.svg"
 """The figure's name beside the page that shows it."""
@@ -149,8 +149,9 @@ def compared(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
             theirs = _finite(by_arm[study.control], words)
             shared = sorted(mine.keys() & theirs.keys())
             if arm != study.control and shared:
-                gap = paired([mine[s] for s in shared], [theirs[s] for s in shared])
-                role = {"role": "difference", "against": study.control, "p_value": gap.p_value}
+                # A seed's number is a mean over prompts: no verdict that could have come out the other way.
+                gap = mean_interval([mine[s] - theirs[s] for s in shared])
+                role = {"role": "difference", "against": study.control}
                 yield _estimate(words, gap, {**about, **role}, len(own) - len(shared))
 
 
@@ -206,31 +207,32 @@ def _curve(
     study: Study, words: str, arm: str, points: Sequence[Estimate], means: Mapping[tuple[str, str], Estimate]
 ) -> Curve:
     own = sorted(points, key=lambda e: float(e.settings["x"]))
-    line: list[tuple[float, float]] = []
-    mark, note = None, ""
-    a, b, peak = (means.get((name, arm)) for name in _fit_words(words))
-    if words in study.fits and a and b:
-        start, end = own[0].value, float(own[-1].settings["x"])
-        begin = 0.0 if study.fits[words] == "best_of_n" else min(NEAREST, peak.value if peak else end)
-        way = [begin + (end - begin) * step / 60 for step in range(61)]
-
-        def height(d: float) -> float:
-            return start + float(overoptimization(d, a.value, b.value, study.fits[words]))
-
-        line, note = [(d, height(d)) for d in way], f"b {b.value:.2f} [{b.low:.2f}, {b.high:.2f}]"
-        if peak and peak.n > 1 and peak.n > peak.failed:
-            mark = Mark(peak.value, height(peak.value), max(peak.low, 0.0), min(peak.high, end))
-            note += f", peak at {peak.value:.2f} [{max(peak.low, 0.0):.2f}, {peak.high:.2f}]"
-    return Curve(
+    curve = Curve(
         name=arm,
         x=[float(e.settings["x"]) for e in own],
         y=[e.value for e in own],
         low=[e.low if isfinite(e.low) else e.value for e in own],
         high=[e.high if isfinite(e.high) else e.value for e in own],
-        line=line,
-        mark=mark,
-        note=note,
     )
+    a, b, peak = (means.get((name, arm)) for name in _fit_words(words))
+    return _with_fit(curve, study.fits[words], a, b, peak) if words in study.fits and a and b else curve
+
+
+def _with_fit(curve: Curve, form: Form, a: Estimate, b: Estimate, peak: Estimate | None) -> Curve:
+    """The curve with the line of its mean coefficients, and its peak where most seeds passed one."""
+    start, end = curve.y[0], curve.x[-1]
+
+    def height(d: float) -> float:
+        return start + float(overoptimization(d, a.value, b.value, form))
+
+    begin = 0.0 if form == "best_of_n" else min(NEAREST, peak.value if peak else end)
+    way = [begin + (end - begin) * step / 60 for step in range(61)]
+    mark, note = None, f"b {b.value:.2f} [{b.low:.2f}, {b.high:.2f}]"
+    if peak and peak.n > max(1, peak.failed):
+        low, high = max(peak.low, 0.0), min(peak.high, end)
+        mark = Mark(peak.value, height(peak.value), low, high)
+        note += f", peak at {peak.value:.2f} [{low:.2f}, {high:.2f}]"
+    return replace(curve, line=[(d, height(d)) for d in way], mark=mark, note=note)
 
 
 def written(study: Study, estimates: Sequence[Estimate]) -> str:

@@ -82,6 +82,13 @@ def test_divergence_bound(n, kl):
     assert n_at(np.sqrt(best_of_n_kl(n))) == pytest.approx(n, rel=1e-6)
 
 
+@pytest.mark.parametrize("n", [2, 8, 64])
+def test_divergence_of_draws(n):
+    """The largest of n uniform draws has the density n u^(n-1); the divergence is the mean of its logarithm."""
+    best = np.random.default_rng(n).random(400_000) ** (1 / n)
+    assert np.mean(np.log(n) + (n - 1) * np.log(best)) == pytest.approx(float(best_of_n_kl(n)), abs=5e-3)
+
+
 @pytest.mark.parametrize(
     ("outcomes", "n", "kl"), [(2, 16, 0.693), (10, 16, 1.733), (100, 16, 1.834), (100, 1024, 4.605), (2, 4, 0.459)]
 )
