@@ -111,8 +111,10 @@ class Config:
     """Held-out prompts of an evaluation; 0 evaluates nothing. Where none are given, so many are kept from training."""
     eval_samples: int = 1
     """Completions of each held-out prompt."""
-    save_every: int = 10
-    """Steps between saved states, from which a killed run goes on."""
+    save_minutes: float = 1.0
+    """Minutes between two states to resume from; more where saving would else take over a twentieth of the time."""
+    save_every: int = 0
+    """Steps between two further states; 0 goes by the clock alone."""
 
     sampler: Literal["hf", "vllm"] = "hf"
     """What draws the completions."""
@@ -126,6 +128,10 @@ class Config:
     """Compute in bfloat16; weights, log-probabilities, values and losses stay in float32."""
     gradient_checkpointing: bool = False
     """Trade a second forward for memory."""
+    lora_rank: int = 0
+    """Train low-rank adapters of policy and critic; the reference is the policy without. 0 trains all weights."""
+    lora_alpha: float = 0.0
+    """Scale of the adapters; 0 takes twice the rank."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:0."""
     threads: int = 0
@@ -135,8 +141,12 @@ class Config:
         for name in ("steps", "prompts", "samples", "epochs", "minibatches", "max_new_tokens", "eval_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.eval_prompts < 0 or self.eval_every < 1 or self.save_every < 1:
-            raise ValueError("eval_prompts must be at least 0, eval_every and save_every at least 1")
+        if min(self.eval_prompts, self.save_every, self.lora_rank) < 0 or self.eval_every < 1:
+            raise ValueError("eval_prompts, save_every and lora_rank must be at least 0, eval_every at least 1")
+        if self.save_minutes <= 0:
+            raise ValueError(f"save_minutes is {self.save_minutes}; it must be over 0")
+        if self.lora_rank and self.sampler == "vllm":
+            raise ValueError("sampler=vllm copies whole weights and no adapter; set lora_rank=0 or sampler=hf")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; a policy that draws nothing at random learns nothing")
         choices = choices_of(self)

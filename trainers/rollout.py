@@ -1,150 +1,114 @@
-"""Rollouts: completions that the policy draws while it learns, and the tensors that are made of them.
+"""Rollouts: completions that the policy draws while it learns, their scores, and the tensors that are made of them.
 
-A sampler draws token ids from prompts and takes in new weights; the one on transformers reads the live model itself, the
-one on vLLM has the weights copied into its engine. What sample k of a prompt draws depends on its key alone, so a resumed
-training run draws what the uninterrupted one would have drawn.
-
-    sampler = HfSampler(model, ends=frozenset({1}))
-    drawn = sampler.sample([Ask(prompt=[5, 6], keys=("0a1b...",))], temperature=1.0, max_tokens=32)
+worker = Worker(sampler=sampler, tokens=tokens, reward=reward, config=config, seed=0)
+groups = worker.answers([("0", prompt)], "rollout", step=1)
+rows = collate([groups[0].ids], groups[0].drawn[:1], width=32, pad=0, device="cpu")
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rlhf_eval.models.local.checkpoints import need
-from rlhf_eval.models.local.decoding import Decoder
-from rlhf_eval.models.local.rows import Task
+from rlhf_eval.errors import RequestFailed, UserError
+from rlhf_eval.records import Completion, Prompt, Sampling, Usage, fingerprint
+from rlhf_eval.stages.training import Reward
+from trainers.algorithms import Config
+from trainers.data import Tokenized
+from trainers.sampling import Ask, Drawn, Sampler
+
+ADVICE = "lower learning_rate, or set max_grad_norm or reward_clip; the state before is kept in steps/"
+"""What helps a run whose numbers leave the finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One prompt, and a hexadecimal name of the random stream of each completion wanted."""
+class Answers:
+    """The completions of one prompt, and their scores."""
 
-    prompt: list[int]
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """One completion: its tokens, the end mark included, since the policy chose that too."""
-
+    prompt: Prompt
     ids: list[int]
-    ended: bool
-    """Whether the end mark was drawn; if not, the completion was cut off."""
-    logps: list[float] | None = None
-    """The sampler's own log-probabilities, where its arithmetic is not the trainer's."""
+    drawn: list[Drawn]
+    completions: list[Completion]
+    scores: list[float | None]
+
+    @property
+    def varied(self) -> bool:
+        """Whether they score differently: if not, there is nothing to learn from comparing them."""
+        return len({score for score in self.scores if score is not None}) > 1
 
 
-class Sampler(Protocol):
-    """What draws completions."""
+class Worker:
+    """Draws the policy's completions of prompts, and has them scored."""
 
-    def sample(self, asks: Sequence[Ask], *, temperature: float, max_tokens: int) -> list[list[Drawn]]:
-        """The completions of each prompt, in the order of its keys."""
-        ...
+    def __init__(
+        self, *, sampler: Sampler, tokens: Tokenized, reward: Reward, config: Config, name: str = "ppo", seed: int = 0
+    ) -> None:
+        self.sampler, self.tokens, self.reward = sampler, tokens, reward
+        self.config, self.name, self.seed = config, name, seed
 
-    def reload(self, weights: Mapping[str, Tensor]) -> None:
-        """Take in the policy's weights after an update."""
-        ...
+    def answers(
+        self, asked: Sequence[tuple[str, Prompt]], purpose: Literal["rollout", "heldout"], step: int
+    ) -> list[Answers]:
+        """Completions, with their scores, of prompts that go by a name of their own each.
 
-
-class HfSampler:
-    """Batched generation with a key-value cache, by the live model: there is nothing to reload."""
-
-    def __init__(self, model: Any, *, ends: frozenset[int], batch_size: int = 256, budget: int = 1 << 18) -> None:
-        self._model, self._ends = model, ends
-        self._batch_size, self._budget = batch_size, budget
-
-    def sample(self, asks: Sequence[Ask], *, temperature: float, max_tokens: int) -> list[list[Drawn]]:
-        """Draw with continuous batching; see ``rlhf_eval.models.local.decoding``."""
-        # The decoder drops end marks that it knows of, so it is told of none: an end mark is a stop among the tokens.
-        decoder = Decoder(
-            self._model,
-            eos=frozenset(),
-            batch_size=self._batch_size,
-            budget=self._budget,
-            stopped=lambda ids, _: ids[-1] in self._ends,
-        )
-        tasks = [
-            [
-                Task(prompt=ask.prompt, keys=part, most=max_tokens, temperature=temperature, stop=("end",))
-                for part in _parts(ask.keys, self._batch_size)
-            ]
-            for ask in asks
-        ]
-        decoder.add(task for group in tasks for task in group)
-        while decoder.busy:
-            decoder.step()
-        rows = [[row for task in group for row in task.future.result()] for group in tasks]
-        return [[Drawn(ids=row.ids, ended=row.finish == "stop") for row in group] for group in rows]
-
-    def reload(self, weights: Mapping[str, Tensor]) -> None:
-        """Nothing to do: the model that draws is the model that learns."""
-
-
-class VllmSampler:
-    """Generation by a vLLM engine in this process, with its weights replaced after every update.
-
-    The engine runs in the trainer's own process (``VLLM_ENABLE_V1_MULTIPROCESSING=0``), so that weights are copied from
-    memory to memory. It rounds differently from the trainer; its log-probabilities come along, for the trainer to weigh.
-    """
-
-    def __init__(self, folder: str, *, ends: frozenset[int], memory: float = 0.3, dtype: str = "auto") -> None:
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # read as vLLM is imported
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        vllm = need("vllm", "the sampler vllm")
-        self._ends = sorted(ends)
-        self._engine = vllm.LLM(
-            model=folder, dtype=dtype, gpu_memory_utilization=memory, enable_prefix_caching=True, disable_log_stats=True
-        )
-
-    def sample(self, asks: Sequence[Ask], *, temperature: float, max_tokens: int) -> list[list[Drawn]]:
-        """Draw each completion as a request with a seed of its own."""
-        vllm = need("vllm", "the sampler vllm")
-        keys = [(ask.prompt, key) for ask in asks for key in ask.keys]
-        params = [
-            vllm.SamplingParams(
-                temperature=temperature,
-                max_tokens=max_tokens,
-                seed=int(key[:15], 16),
-                stop_token_ids=self._ends,
-                logprobs=0,
-                detokenize=False,
+        Name, purpose and seed settle what is drawn. Raises UserError where the policy or the reward gives no numbers.
+        """
+        config = self.config
+        samples = config.samples if purpose == "rollout" else config.eval_samples
+        asks = [
+            Ask(
+                prompt=list(self.tokens.render(prompt.messages, answer=True)),
+                keys=tuple(fingerprint(purpose, self.seed, name, k) for k in range(samples)),
             )
-            for _, key in keys
+            for name, prompt in asked
         ]
-        outputs = self._engine.generate(
-            [{"prompt_token_ids": prompt} for prompt, _ in keys], sampling_params=params, use_tqdm=False
+        try:
+            drawn = self.sampler.sample(asks, temperature=config.temperature, max_tokens=config.max_new_tokens)
+        except RequestFailed as error:
+            raise UserError(f"step {step}: the policy can no longer be sampled from ({error}); {ADVICE}") from error
+        written = [
+            [self._completion(name, prompt, k, one, purpose, step) for k, one in enumerate(group)]
+            for (name, prompt), group in zip(asked, drawn, strict=True)
+        ]
+        every = [completion for group in written for completion in group]
+        scores = self._scores([prompt for _, prompt in asked for _ in range(samples)], every)
+        return [
+            Answers(
+                prompt=prompt,
+                ids=ask.prompt,
+                drawn=group,
+                completions=texts,
+                scores=list(scores[i * samples : (i + 1) * samples]),
+            )
+            for i, ((_, prompt), ask, group, texts) in enumerate(zip(asked, asks, drawn, written, strict=True))
+        ]
+
+    def _scores(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> Sequence[float | None]:
+        scores = self.reward(prompts, completions)
+        if len(scores) != len(completions):
+            raise UserError(f"the reward gave {len(scores)} numbers for {len(completions)} completions")
+        if any(score is not None and not math.isfinite(score) for score in scores):
+            raise UserError("the reward gave a number that is not finite; None is how it says that it has none")
+        return scores
+
+    def _completion(self, name: str, prompt: Prompt, k: int, one: Drawn, purpose: str, step: int) -> Completion:
+        config = self.config
+        return Completion.of(
+            prompt_id=prompt.id,
+            model=f"{self.name}@{step}",
+            text=self.tokens.tokenizer.decode(one.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+            sample=k,
+            sampling=Sampling(temperature=config.temperature, max_tokens=config.max_new_tokens, seed=self.seed),
+            generator="ppo",
+            origin=(purpose, name),
+            finish_reason="stop" if one.ended else "length",
+            usage=Usage(completion_tokens=len(one.ids)),
         )
-        drawn = iter([_from_vllm(output.outputs[0], temperature) for output in outputs])
-        return [list(islice(drawn, len(ask.keys))) for ask in asks]
-
-    def reload(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy the policy's weights into the engine, and forget what it had cached under the old ones."""
-        live = ((name, value.detach()) for name, value in weights.items())
-        self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": live})
-        # A head that shares the embedding's weights is not packed anew with it (seen on the CPU, vLLM 0.32).
-        head = self._engine.llm_engine.model_executor.driver_worker.model_runner.model.lm_head
-        head.quant_method.process_weights_after_loading(head)
-        self._engine.reset_prefix_cache()
-
-
-def _from_vllm(output: Any, temperature: float) -> Drawn:
-    ids = list(output.token_ids)
-    logps = [chances[token].logprob for token, chances in zip(ids, output.logprobs, strict=True)]
-    # vLLM reports log-probabilities at temperature 1; the trainer's are those of the distribution that was drawn from.
-    return Drawn(ids=ids, ended=output.finish_reason == "stop", logps=logps if temperature == 1 else None)
-
-
-def _parts(keys: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
-    return (keys[start : start + size] for start in range(0, len(keys), size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +154,81 @@ def micro_batches(lengths: Sequence[int], rows: Sequence[int], budget: int) -> l
         else:
             groups.append([row])
     return groups
+
+
+@dataclass(slots=True, kw_only=True)
+class Rollout:
+    """What one step learns from: B completions of P prompts, tables of (B, T) completion tokens."""
+
+    asked: list[Prompt]
+    """(B,): the prompt of each completion; those of one prompt stand together."""
+    completions: list[Completion]
+    prompts: list[list[int]]
+    drawn: list[Drawn]
+    scores: Tensor
+    """(B,): as the reward gave them; 0 where it gave none."""
+    valid: Tensor
+    """(B,): whether it gave one."""
+    mask: Tensor
+    logps: Tensor
+    """Of the policy that drew them."""
+    ref_logps: Tensor
+    entropy: Tensor
+    values: Tensor
+    """Of the critic before the update; 0 without one."""
+    ranks: Tensor
+    """How many tokens the policy found likelier; 0 where nobody asks."""
+    plan: list[list[list[int]]]
+    """Epochs of minibatches of rows."""
+    states: tuple[Tensor, Tensor] | None = None
+    """(n, H) each: the reference's hidden states before and after each token, for curiosity."""
+
+    @classmethod
+    def of(cls, groups: Sequence[Answers], plan: list[list[list[int]]], device: Any) -> Rollout:
+        """The completions of ``groups``, before any model has read them."""
+        drawn = [one for group in groups for one in group.drawn]
+        scores = [score for group in groups for score in group.scores]
+        zeros = torch.zeros(len(drawn), max(len(one.ids) for one in drawn), device=device)
+        return cls(
+            asked=[group.prompt for group in groups for _ in group.drawn],
+            completions=[completion for group in groups for completion in group.completions],
+            prompts=[group.ids for group in groups for _ in group.drawn],
+            drawn=drawn,
+            scores=torch.tensor([0.0 if score is None else score for score in scores], device=device),
+            valid=torch.tensor([score is not None for score in scores], device=device),
+            mask=zeros.bool(),
+            logps=zeros,
+            ref_logps=zeros.clone(),
+            entropy=zeros.clone(),
+            values=zeros.clone(),
+            ranks=zeros.long(),
+            plan=plan,
+        )
+
+    @property
+    def ended(self) -> Tensor:
+        """(B,): whether the policy ended it; if not, it was cut off."""
+        return torch.tensor([one.ended for one in self.drawn], device=self.mask.device)
+
+    @property
+    def targets(self) -> Tensor:
+        """(n,): the drawn tokens, in the order in which ``mask`` lists them."""
+        return torch.tensor([token for one in self.drawn for token in one.ids], device=self.mask.device)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each completion with its prompt."""
+        return [len(p) + len(d.ids) for p, d in zip(self.prompts, self.drawn, strict=True)]
+
+
+def importance(rollout: Rollout, part: list[int], cap: float) -> Tensor | float:
+    """How much each token weighs because the sampler's probabilities are not quite the trainer's, at most ``cap``.
+
+    Truncated importance sampling (Yao et al. 2025); 1 where the trainer's own model drew the tokens.
+    """
+    given = [rollout.drawn[i].logps for i in part]
+    if any(logps is None for logps in given):
+        return 1.0
+    mask, ours = rollout.mask[part], rollout.logps[part]
+    theirs = ours.masked_scatter(mask, ours.new_tensor([value for logps in given for value in logps or ()]))
+    return (ours - theirs).exp().clamp(max=cap)

@@ -34,7 +34,7 @@ from trainers.algorithms import Config
 from trainers.curiosity import Settings
 from trainers.data import Tokenized
 from trainers.logps import load_policy
-from trainers.rollout import Ask, HfSampler
+from trainers.sampling import Ask, HfSampler
 
 POLICY = str(checkpoint("policy"))
 COMMON: dict[str, Any] = {

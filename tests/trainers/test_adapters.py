@@ -9,7 +9,7 @@ from tiny import examples
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from trainers.adapters import adapted, adapter_off, merged
-from trainers.rollout import Ask, Drawn, HfSampler
+from trainers.sampling import Ask, Drawn, HfSampler
 
 IDS = torch.tensor([examples(1)[0].prompt])
 

@@ -46,12 +46,12 @@ def test_no_weight_or_a_closed_gate_is_plain_ppo_bit_for_bit(settings):
     for _ in range(2):
         plain.train_step()
         other.train_step()
-    for ours, theirs in zip(plain.policy.parameters(), other.policy.parameters(), strict=True):
+    for ours, theirs in zip(plain.actors.policy.parameters(), other.actors.policy.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     curious = loop_of(eta=0.5)
     for _ in range(2):
         curious.train_step()
-    assert not torch.equal(next(plain.policy.parameters()), next(curious.policy.parameters()))
+    assert not torch.equal(next(plain.actors.policy.parameters()), next(curious.actors.policy.parameters()))
 
 
 def test_the_gate_passes_the_tokens_that_were_not_the_likeliest():
@@ -61,7 +61,7 @@ def test_the_gate_passes_the_tokens_that_were_not_the_likeliest():
     _, row = loop.token_rewards(rollout)
     argmax, count = 0, 0
     for prompt, one in zip(rollout.prompts, rollout.drawn, strict=True):
-        logits = loop.policy(input_ids=torch.tensor([prompt + one.ids])).logits[0, len(prompt) - 1 : -1]
+        logits = loop.actors.policy(input_ids=torch.tensor([prompt + one.ids])).logits[0, len(prompt) - 1 : -1]
         argmax += int((logits.argmax(-1) == torch.tensor(one.ids)).sum())
         count += len(one.ids)
     assert row["curiosity_gate"] == pytest.approx(1 - argmax / count)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import killed
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from rlhf_eval.errors import UserError
@@ -21,9 +24,12 @@ from trainers.algorithms import ALGORITHMS, Config, choices_of
 from trainers.critic import load_critic
 from trainers.curiosity import Settings
 from trainers.data import Tokenized
+from trainers.evaluation import evaluate
 from trainers.losses import policy_losses
-from trainers.ppo import Loop, Seen, plan, prepared, rate_share, train
-from trainers.rollout import Ask, Drawn, HfSampler, collate, micro_batches
+from trainers.ppo import Loop, plan, prepared, rate_share, train
+from trainers.rewards import Seen
+from trainers.rollout import collate, micro_batches
+from trainers.sampling import Ask, Drawn, HfSampler
 
 POLICY = str(checkpoint("policy"))
 SMALL: dict[str, Any] = {
@@ -63,9 +69,9 @@ def test_before_the_first_step_ratios_are_one_and_kl_is_zero_to_the_last_bit():
     loop = loop_of(minibatches=2, micro_batch_tokens=100)
     rollout = rolled(loop)
     assert torch.equal(rollout.logps, rollout.ref_logps)
-    for part in loop._micro(rollout, rollout.plan[0][0]):
-        rows = loop._rows(rollout, part)
-        logps = rows.spread(loop._score(loop.policy, rows).logps)
+    for part in loop.actors.micro(rollout, rollout.plan[0][0]):
+        rows = loop.actors.rows(rollout, part)
+        logps = rows.spread(loop.actors.score(rows).logps)
         assert torch.equal(logps, rollout.logps[part])
         losses, _ = policy_losses(
             logps, rollout.logps[part], torch.ones_like(logps), rows.mask, how="clip", clip_low=0.2, clip_high=0.2
@@ -93,21 +99,23 @@ def test_recomputed_activations_change_no_gradient():
 def test_bfloat16_is_for_arithmetic_alone():
     loop = loop_of(bf16=True, algorithm="ppo")
     rollout = rolled(loop)
-    plain = loop_of(algorithm="ppo")._score(loop.policy, loop._rows(rollout, [0]))
+    plain = loop_of(algorithm="ppo").actors.score(loop.actors.rows(rollout, [0]))
     assert 0 < (rollout.logps[0][rollout.mask[0]] - plain.logps.detach()).abs().max() < 0.2
     assert rollout.logps.dtype == rollout.values.dtype == torch.float32
     loop.train_step()
-    assert {p.dtype for p in loop.policy.parameters()} == {torch.float32}
+    assert {p.dtype for p in loop.actors.policy.parameters()} == {torch.float32}
 
 
 def test_padding_changes_no_log_probability():
     loop = loop_of()
     rollout = rolled(loop)
-    alone = [collate([p], [d], 8, loop.tokens.pad, "cpu") for p, d in zip(rollout.prompts, rollout.drawn, strict=True)]
+    alone = [
+        collate([p], [d], 8, loop.worker.tokens.pad, "cpu") for p, d in zip(rollout.prompts, rollout.drawn, strict=True)
+    ]
     together = collate([*rollout.prompts, [5] * 60], [*rollout.drawn, Drawn(ids=[7], ended=False)], 8, 1, "cpu")
-    whole = together.spread(loop._score(loop.policy, together).logps)
+    whole = together.spread(loop.actors.score(together).logps)
     for i, rows in enumerate(alone):
-        assert torch.allclose(rows.spread(loop._score(loop.policy, rows).logps)[0], whole[i], atol=1e-5)
+        assert torch.allclose(rows.spread(loop.actors.score(rows).logps)[0], whole[i], atol=1e-5)
 
 
 def test_the_score_is_on_the_last_token_and_cut_off_answers_pay():
@@ -122,7 +130,7 @@ def test_the_score_is_on_the_last_token_and_cut_off_answers_pay():
         wanted = [0.0] * 3
         wanted[len(one.ids) - 1] = i - (0.0 if one.ended else 2.0)
         assert rewards[i].tolist() == wanted[: rewards.shape[1]]
-        assert (one.ids[-1] == loop.tokens.eos) == one.ended
+        assert (one.ids[-1] == loop.worker.tokens.eos) == one.ended
     assert row["truncated"] == ended.count(False) / len(ended)
     assert row["reward"] == 3.5
 
@@ -139,9 +147,9 @@ def test_a_penalty_rises_over_the_last_tokens():
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
 def test_without_reward_nothing_moves(algorithm):
     loop = loop_of(zero, algorithm=algorithm)
-    before = weights(loop.policy)
+    before = weights(loop.actors.policy)
     loop.train_step()
-    assert torch.equal(weights(loop.policy), before)
+    assert torch.equal(weights(loop.actors.policy), before)
 
 
 def test_completions_without_a_score_are_counted_and_teach_nothing():
@@ -184,6 +192,7 @@ def test_a_loss_that_is_no_number_stops_with_step_and_advice():
         ({"algorithm": "grpo", "kl": "k1"}, "no gradient"),
         ({"temperature": 0.0}, "temperature"),
         ({"steps": 0}, "steps is 0"),
+        ({"lora_rank": 4, "sampler": "vllm"}, "sampler=vllm copies whole weights"),
         ({"minibatches": 99, "prompts": 4, "samples": 2}, "minibatches"),
     ],
 )
@@ -203,33 +212,67 @@ def data_of(count: int = 40) -> Data:
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "kill"),
     [
-        {"algorithm": "ppo", "kl_target": 0.1, "kl_horizon": 20.0, "scale_rewards": "running", "minibatches": 2},
-        {"algorithm": "dapo", "curiosity": Settings(eta=0.1, learning_rate=1e-2), "epochs": 2},
+        (
+            {"algorithm": "ppo", "kl_target": 0.1, "kl_horizon": 20.0, "scale_rewards": "running", "minibatches": 2},
+            False,
+        ),
+        ({"algorithm": "dapo", "curiosity": Settings(eta=0.1, learning_rate=1e-2), "epochs": 2, "lora_rank": 2}, True),
     ],
 )
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, settings):
-    config = Config(**{**SMALL, **settings, "save_every": 100})
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, settings, kill):
+    config = Config(**{**SMALL, **settings, "save_minutes": 1e-9 if kill else 99.0})
     rows: dict[str, list[dict[str, Any]]] = {"whole": [], "parts": []}
 
-    def job(name: str, stop_after: int) -> Job:
-        def stopping() -> bool:
-            return sum(row["split"] == "train" for row in rows[name]) >= stop_after
+    def job(name: str, stop_after: int = 99) -> Job:
+        def passed() -> int:
+            return sum(row["split"] == "train" for row in rows[name])
 
-        return Job(
-            model=POLICY, reward=gold, gold=gold, log=lambda row: rows[name].append(dict(row)), stopping=stopping
-        )
+        def log(row: Mapping[str, Any]) -> None:
+            if kill and passed() == stop_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            rows[name].append(dict(row))
 
-    assert not train(data_of(), tmp_path / "whole", config, job("whole", 99)).stopped
-    assert train(data_of(), tmp_path / "parts", config, job("parts", 2)).stopped
+        return Job(model=POLICY, reward=gold, gold=gold, log=log, stopping=lambda: passed() >= stop_after and not kill)
+
+    def interrupted() -> bool:
+        return train(data_of(), tmp_path / "parts", config, job("parts", 2)).stopped
+
+    assert not train(data_of(), tmp_path / "whole", config, job("whole")).stopped
+    assert killed(interrupted) if kill else interrupted()
     assert not (tmp_path / "parts" / "checkpoint").exists()
-    finished = train(data_of(), tmp_path / "parts", config, job("parts", 99))
+    finished = train(data_of(), tmp_path / "parts", config, job("parts"))
     assert (finished.stopped, finished.steps) == (False, 4)
-    for one, other in zip(rows["whole"], rows["parts"], strict=True):
+    assert len(rows["parts"]) < len(rows["whole"]) or not kill
+    for one, other in zip(reversed(rows["whole"]), reversed(rows["parts"]), strict=False):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     ours, theirs = ((tmp_path / name / "checkpoint" / "model.safetensors").read_bytes() for name in rows)
     assert ours == theirs
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_an_adapter_learns_beside_a_reference_that_stays(algorithm):
+    loop = loop_of(algorithm=algorithm, lora_rank=2, minibatches=2, learning_rate=1e-2)
+    rollout = rolled(loop)
+    assert loop.actors.reference is None
+    assert torch.equal(rollout.logps, rollout.ref_logps)
+    loop.step = 0
+    frozen = torch.cat([p.flatten() for p in loop.actors.policy.parameters() if not p.requires_grad]).clone()
+    assert loop.train_step()["kl"] == 0
+    after = rolled(loop)
+    plain = loop_of().actors
+    assert not torch.equal(after.logps, after.ref_logps)
+    for part in loop.actors.micro(after, after.plan[0][0]):
+        rows = loop.actors.rows(after, part)
+        torch.testing.assert_close(rows.spread(plain.score(rows).logps).detach(), after.ref_logps[part])
+    assert torch.equal(torch.cat([p.flatten() for p in loop.actors.policy.parameters() if not p.requires_grad]), frozen)
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="ppo trains in one process"):
+        loop_of()
 
 
 def test_a_state_of_other_settings_is_refused(tmp_path):
@@ -266,8 +309,8 @@ def test_the_kl_of_an_evaluation_is_that_of_the_distributions():
     loop = loop_of(max_new_tokens=12)
     loop.step = 1
     with torch.no_grad():
-        loop.policy.get_output_embeddings().weight.mul_(1.3)
-    row, completions = loop.evaluate(sandbox("heldout", 200), None)
+        loop.actors.policy.get_output_embeddings().weight.mul_(1.3)
+    row, completions = evaluate(loop.worker, loop.actors, sandbox("heldout", 200), step=1, gold=None)
     estimate = rolled(loop_like(loop))
     mean = float(((estimate.logps - estimate.ref_logps) * estimate.mask).sum(1).mean())
     assert row["kl"] == pytest.approx(mean, rel=0.35)
@@ -277,8 +320,7 @@ def test_the_kl_of_an_evaluation_is_that_of_the_distributions():
 def loop_like(loop: Loop) -> Loop:
     """A loop with the same policy and reference that draws for more prompts at once."""
     wide = loop_of(prompts=200, samples=1, max_new_tokens=12)
-    wide.policy, wide.reference = loop.policy, loop.reference
-    wide.sampler = loop.sampler
+    wide.actors, wide.worker.sampler = loop.actors, loop.worker.sampler
     return wide
 
 
@@ -313,15 +355,15 @@ def test_the_sampler_draws_what_the_model_says_whatever_its_company(tokens):
     asks = [Ask(prompt=p, keys=(f"{i:020x}", f"{i + 50:020x}")) for i, p in enumerate(prompts)]
     ends = frozenset({tokens.eos})
     drawn = {
-        size: HfSampler(loop.policy, ends=ends, batch_size=size).sample(asks, temperature=1.0, max_tokens=8)
+        size: HfSampler(loop.actors.policy, ends=ends, batch_size=size).sample(asks, temperature=1.0, max_tokens=8)
         for size in (3, 64)
     }
     assert [[d.ids for d in group] for group in drawn[3]] == [[d.ids for d in group] for group in drawn[64]]
-    cold = HfSampler(loop.policy, ends=ends).sample(asks, temperature=1e-6, max_tokens=8)
+    cold = HfSampler(loop.actors.policy, ends=ends).sample(asks, temperature=1e-6, max_tokens=8)
     for prompt, group in zip(prompts, cold, strict=True):
         ids = list(prompt)
         for token in group[0].ids:
-            best = int(loop.policy(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
+            best = int(loop.actors.policy(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
             assert token == best
             ids.append(token)
 

@@ -19,7 +19,7 @@ POLICY = Path(rlhf_eval.__file__).with_name("sandbox") / "policy"
 def test_it_draws_what_the_trainer_s_model_would_and_follows_its_weights():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from trainers.rollout import Ask, HfSampler, VllmSampler
+    from trainers.sampling import Ask, HfSampler, VllmSampler
 
     tokenizer = AutoTokenizer.from_pretrained(POLICY)
     model = AutoModelForCausalLM.from_pretrained(POLICY, dtype=torch.float32).eval()
