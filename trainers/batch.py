@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.attention import NO_MASK, Span, segments
 from trainers.data import Example
 
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "at", "targets")
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "segments", "at", "targets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class Layout:
     """Keep one copy of a prompt for all of its answers."""
     pack: int = 0
     """Fill rows with several examples up to so many tokens; 0 gives each its own row."""
+    flat: bool = False
+    """Put all examples into one row, without padding and without a mask; for models that attend as in ``attention.py``."""
     additive: bool = False
     """Write block masks as numbers to add, which eager attention needs, instead of booleans."""
 
@@ -49,59 +52,78 @@ class Piece:
         return len(self.example.prompt) + sum(len(self.example.answers[a]) for a in self.answers)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an answer lies."""
+
+    example: Example
+    number: int
+    begin: int
+    """Flat position of its first token."""
+    before: int | None
+    """Flat position of the prompt's last token; None without a prompt."""
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        return self.example.answers[self.number]
+
+    def scored(self) -> tuple[Tensor, Tensor]:
+        """Flat positions before the scored tokens, and these tokens; the first token of all has none before it."""
+        targets = torch.tensor(self.tokens)
+        at = torch.arange(self.begin - 1, self.begin + len(targets) - 1)
+        at[:1] = -1 if self.before is None else self.before
+        wanted = at >= 0
+        if self.example.masks:
+            wanted &= torch.tensor(self.example.masks[self.number])
+        return at[wanted], targets[wanted]
+
+
 def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[str, Any]:
     """The tensors of a batch of E examples with A answers and N scored tokens in R rows of T tokens.
 
-    ``input_ids``, ``position_ids`` (R, T); ``attention_mask`` (R, T), or (R, 1, T, T) where a row holds several sequences;
-    ``at`` (N,) flat position before each scored token; ``targets`` (N,); ``answer`` (N,) the answer it belongs to; ``ends``
-    (A,) flat position of each answer's last token; ``example`` (A,) whose answer it is; ``probability``, ``margin``,
-    ``label`` (E,); ``reference`` (A,) where it is known; ``id``, the examples' names; ``tokens``, how many they have
-    without padding.
+    ``input_ids``, ``position_ids`` (R, T); ``attention_mask`` (R, T), or (R, 1, T, T) where a row holds several sequences,
+    or none of these beside ``segments`` where the layout is flat; ``at`` (N,) flat position before each scored token;
+    ``targets`` (N,); ``answer`` (N,) the answer it belongs to; ``ends`` (A,) flat position of each answer's last token;
+    ``example`` (A,) whose answer it is; ``probability``, ``margin``, ``label`` (E,); ``reference`` (A,) where it is known;
+    ``id``, the examples' names; ``tokens``, how many they have without padding.
     """
     pieces = _pieces(examples, layout)
-    rows = _rows(pieces, layout.pack)
+    rows = [pieces] if layout.flat else _rows(pieces, layout.pack)
     width = max(sum(map(len, row)) for row in rows)
-    answers = sum(len(example.answers) for example in examples)
     ids = torch.full((len(rows), width), pad)
     positions = torch.zeros((len(rows), width), dtype=torch.long)
     owner = torch.full((len(rows), width), -1)
     branch = torch.zeros((len(rows), width), dtype=torch.long)
-    ends = torch.zeros(answers, dtype=torch.long)
-    scored: list[tuple[int, int, int]] = []
+    places: dict[int, _Place] = {}
+    spans: list[Span] = []
     number = 0
     for r, row in enumerate(rows):
         column = 0
         for piece in row:
-            start = column
-            prompt = piece.example.prompt
+            prompt, start, first = piece.example.prompt, column, True
             column = _write(ids[r], positions[r], prompt, column, 0)
             for k, a in enumerate(piece.answers):
-                tokens = piece.example.answers[a]
                 begin = column
-                column = _write(ids[r], positions[r], tokens, column, len(prompt))
+                column = _write(ids[r], positions[r], piece.example.answers[a], column, len(prompt))
                 branch[r, begin:column] = k + 1
-                mask = piece.example.masks[a] if piece.example.masks else (True,) * len(tokens)
-                for i, counts in enumerate(mask):
-                    before = begin + i - 1 if i else start + len(prompt) - 1
-                    if counts and before >= start:
-                        scored.append((r * width + before, tokens[i], piece.first + k))
-                ends[piece.first + k] = r * width + column - 1
+                last = r * width + start + len(prompt) - 1 if prompt else None
+                places[piece.first + k] = _Place(piece.example, a, r * width + begin, last)
+                spans.append(Span(start, column) if first else Span(begin, column, (start, start + len(prompt))))
+                first = False
             owner[r, start:column] = number
             number += 1
-    # The order of the scored tokens follows the examples, not the rows, so that sums are the same in every layout.
-    scored.sort(key=lambda entry: entry[2])
-    at, targets, answer = (torch.tensor(column) for column in zip(*scored, strict=True))
+    # In the order of the answers, not of the rows, so that sums are the same in every layout.
+    every = [places[answer] for answer in range(len(places))]
+    scored = [place.scored() for place in every]
+    counts = torch.tensor([len(at) for at, _ in scored])
     single = all(len(row) == 1 and len(row[0].answers) == 1 for row in rows)
-    known = {"reference": torch.tensor([v for e in examples for v in e.reference])} if examples[0].reference else {}
-    return {
-        **known,
+    batch: dict[str, Any] = {
         "input_ids": ids,
         "position_ids": positions,
-        "attention_mask": (owner >= 0).long() if single else _block_mask(owner, branch, additive=layout.additive),
-        "at": at,
-        "targets": targets,
-        "answer": answer,
-        "ends": ends,
+        "at": torch.cat([at for at, _ in scored]),
+        "targets": torch.cat([targets for _, targets in scored]),
+        "answer": torch.arange(len(every)).repeat_interleave(counts),
+        "ends": torch.tensor([place.begin + len(place.tokens) - 1 for place in every]),
         "example": torch.tensor([e for e, example in enumerate(examples) for _ in example.answers]),
         "probability": torch.tensor([example.probability for example in examples]),
         "margin": torch.tensor([example.margin for example in examples]),
@@ -109,11 +131,17 @@ def collate(examples: Sequence[Example], layout: Layout, *, pad: int) -> dict[st
         "id": [example.id for example in examples],
         "tokens": sum(len(e.prompt) * len(e.answers) + sum(map(len, e.answers)) for e in examples),
     }
+    if examples[0].reference:
+        batch["reference"] = torch.tensor([value for example in examples for value in example.reference])
+    if layout.flat:
+        return batch | {"attention_mask": NO_MASK, "segments": segments(spans)}
+    mask = (owner >= 0).long() if single else _block_mask(owner, branch, additive=layout.additive)
+    return batch | {"attention_mask": mask}
 
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a batch that the model's forward takes."""
-    return {name: batch[name] for name in MODEL_INPUTS}
+    return {name: batch[name] for name in MODEL_INPUTS if name in batch}
 
 
 def per_answer(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

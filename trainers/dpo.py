@@ -27,7 +27,7 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
 from trainers.adapters import adapter_off
-from trainers.batch import Layout, lengths, model_inputs, per_answer
+from trainers.batch import lengths, model_inputs, per_answer
 from trainers.data import Account, Example, Tokenized, encode_labelled, encode_pairs
 from trainers.engine import (
     Engine,
@@ -35,6 +35,7 @@ from trainers.engine import (
     Terms,
     autocast,
     held_out,
+    layout_of,
     place,
     plan_of,
     prepared,
@@ -135,13 +136,14 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
     tokens, examples, account = _examples(data, config, job)
     policy = load_policy(job.model)
     tokens.check_vocabulary(policy.get_input_embeddings().num_embeddings)
-    layout = Layout(share=config.share_prefix, pack=config.pack, additive=policy.config._attn_implementation == "eager")
+    layout = layout_of(policy, config, share=config.share_prefix)
     how = _reference(config)
     copy = None
     if how == "cached":
         examples = cached_reference(policy, examples, layout, tokens, config, job)
     elif how == "copy":
         copy = place(load_policy(job.model)).eval().requires_grad_(False)
+        copy.set_attn_implementation(policy.config._attn_implementation)
     kept, aside = held_out(examples, config, job.seed)
     model = prepared(policy, config)
     engine = Engine(

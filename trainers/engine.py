@@ -30,6 +30,7 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.models.local.checkpoints import open_checkpoint, quiet
 from rlhf_eval.stages.training import Job, Metrics, Plan
 from trainers.adapters import Task, adapted, merged
+from trainers.attention import adopted
 from trainers.batch import Layout, collate
 from trainers.data import E, Example, Limit, Tokenized
 from trainers.saving import SaveClock
@@ -69,8 +70,10 @@ class Settings:
     """Decay of AdamW's second moment; .95 follows a short training faster."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    attention: Literal["auto", "masked"] = "auto"
+    """auto reads a batch as one row without padding or mask (flash attention on a GPU) where the model can; masked pads."""
     pack: int = 0
-    """Fill rows with several examples up to so many tokens; 0 gives each its own row. Changes no number."""
+    """Of masked rows: fill each with several examples up to so many tokens; 0 gives each example its own."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the arithmetic; weights, heads and losses stay in float32. auto takes bfloat16 on a GPU."""
     checkpointing: bool = False
@@ -422,6 +425,20 @@ def prepared(model: Any, settings: Settings, task: Task = "CAUSAL_LM") -> Any:
     if not settings.lora_rank:
         return model
     return adapted(model, rank=settings.lora_rank, alpha=settings.lora_alpha, task=task)
+
+
+def layout_of(model: Any, settings: Settings, *, share: bool = True) -> Layout:
+    """How examples lie in the rows that ``model`` reads, before it is wrapped: flat where it can attend so."""
+    if settings.attention == "auto" and adopted(model, bfloat16=uses_bfloat16(settings)):
+        return Layout(share=share, flat=True)
+    # The mask of a padded row knows no sliding window, so that a row which is longer than one must hold one sequence.
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    together = not window or window >= settings.max_length
+    return Layout(
+        share=share and together,
+        pack=settings.pack if together else 0,
+        additive=model.config._attn_implementation == "eager",
+    )
 
 
 def held_out(examples: Sequence[E], settings: Settings, seed: int) -> tuple[list[E], list[E]]:

@@ -1,6 +1,6 @@
 """What a frozen trunk says of each text, computed once and kept by content: heads then train in seconds on a CPU.
 
-known = features_of(model, examples, tokens, Path("features"), job)
+known = features_of(model, examples, tokens, layout, Path("features"), job)
 known[example.id]   # (N, width), float32: one row for each token at which a reward is wanted
 """
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from rlhf_eval.models.local.checkpoints import fingerprint_folder
 from rlhf_eval.records import fingerprint
 from rlhf_eval.stages.training import Job
-from trainers.batch import Layout
+from trainers.batch import Layout, model_inputs
 from trainers.data import Tokenized
 from trainers.reward_data import Graded, collate_graded
 
@@ -24,16 +25,20 @@ TOGETHER = 16_384
 """Most tokens that pass the trunk at once."""
 
 
-def features_of(model: Any, examples: Sequence[Graded], tokens: Tokenized, folder: Path, job: Job) -> dict[str, Tensor]:
+def features_of(
+    model: Any, examples: Sequence[Graded], tokens: Tokenized, layout: Layout, folder: Path, job: Job
+) -> dict[str, Tensor]:
     """Features by the example's id; those that ``folder`` keeps for this trunk are not computed again."""
     from accelerate import PartialState
 
     # The first process reads the texts, the others what it has kept.
     with PartialState().main_process_first():
-        return _features(model, examples, tokens, folder, job)
+        return _features(model, examples, tokens, layout, folder, job)
 
 
-def _features(model: Any, examples: Sequence[Graded], tokens: Tokenized, folder: Path, job: Job) -> dict[str, Tensor]:
+def _features(
+    model: Any, examples: Sequence[Graded], tokens: Tokenized, layout: Layout, folder: Path, job: Job
+) -> dict[str, Tensor]:
     from safetensors.torch import load_file, save_file
 
     place = Path(job.model)
@@ -47,7 +52,7 @@ def _features(model: Any, examples: Sequence[Graded], tokens: Tokenized, folder:
             f"reading {len(missing):,} texts once with the frozen trunk; {len(examples) - len(missing):,} are known"
         )
         for part in _parts(missing):
-            held |= {keys[e.id]: rows for e, rows in zip(part, _read(model, part, tokens), strict=True)}
+            held |= {keys[e.id]: rows for e, rows in zip(part, _read(model, part, tokens, layout), strict=True)}
         folder.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f".{file.name}.draft")
         save_file(held, draft)
@@ -56,11 +61,11 @@ def _features(model: Any, examples: Sequence[Graded], tokens: Tokenized, folder:
 
 
 @torch.no_grad()
-def _read(model: Any, examples: Sequence[Graded], tokens: Tokenized) -> list[Tensor]:
+def _read(model: Any, examples: Sequence[Graded], tokens: Tokenized, layout: Layout) -> list[Tensor]:
     model.eval()
-    batch = collate_graded(examples, Layout(), pad=tokens.pad, heads_of=lambda _: (1.0,))
+    batch = collate_graded(examples, layout, pad=tokens.pad, heads_of=lambda _: (1.0,))
     trunk = getattr(model, model.base_model_prefix)
-    inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask", "position_ids")}
+    inputs = send_to_device({k: v for k, v in model_inputs(batch).items() if k not in ("at", "targets")}, model.device)
     states = trunk(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
     rows = states[batch["at"].to(model.device)].float().cpu()
     # Clones, so that saving one does not save the batch.

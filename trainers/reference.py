@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 
 from rlhf_eval.models.local.checkpoints import fingerprint_folder
 from rlhf_eval.records import fingerprint
@@ -70,7 +70,7 @@ def _computed(
     for start in range(0, len(order), size):
         part = order[start : start + size]
         batch = collate([examples[i] for i in part], layout, pad=tokens.pad)
-        moved = {name: value.to(state.device) if torch.is_tensor(value) else value for name, value in batch.items()}
+        moved = send_to_device(batch, state.device)
         with autocast(settings):
             sums = per_answer(model(**model_inputs(moved)).logps, moved)
         rows = sums.view(len(part), -1).float().cpu().tolist()

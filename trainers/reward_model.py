@@ -33,7 +33,7 @@ from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
 from trainers.batch import Layout
 from trainers.data import Account, Tokenized
-from trainers.engine import Engine, Settings, Terms, held_out, plan_of, prepared
+from trainers.engine import Engine, Settings, Terms, held_out, layout_of, plan_of, prepared
 from trainers.features import features_of
 from trainers.heads import Probe, load_scorer, pad_apart, save_scorer
 from trainers.reward_data import (
@@ -56,7 +56,7 @@ Kind = Literal[
 ]
 OF_PAIRS = ("bradley_terry", "plackett_luce", "davidson", "rao_kupper")
 TIES = ("davidson", "rao_kupper")
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "at")
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "segments", "at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +119,11 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
     model = load_scorer(job.model, heads=len(names), seed=job.seed, ties=config.objective in TIES)
     tokens.check_vocabulary(model.get_input_embeddings().num_embeddings)
     pad_apart(model, tokens, [*kept, *aside])
+    layout = layout_of(model, config)
     reader = prepared(model, config, task="SEQ_CLS")
-    known = features_of(model, [*kept, *aside], tokens, job.cache or out / "steps", job) if config.freeze else None
+    known = (
+        features_of(model, [*kept, *aside], tokens, layout, job.cache or out / "steps", job) if config.freeze else None
+    )
     engine = RewardEngine(
         scorer=model,
         names=names,
@@ -133,7 +136,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         settings=config,
         job=job,
         out=out,
-        layout=Layout(pack=config.pack),
+        layout=layout,
         items=lambda batch: batch["examples"],
     )
     metrics = engine.run(notes=_notes(examples, account))
@@ -206,7 +209,7 @@ class Objective:
     def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Terms:
         """The loss and what is logged beside it."""
         wanted = ("features",) if "features" in batch else MODEL_INPUTS
-        rewards, tie = model(**{name: batch[name] for name in wanted})
+        rewards, tie = model(**{name: batch[name] for name in wanted if name in batch})
         if self.config.objective in OF_PAIRS:
             return self._of_pairs(rewards, tie, batch)
         return self._of_labels(rewards, batch)

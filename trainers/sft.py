@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
-from trainers.batch import Layout, model_inputs
+from trainers.batch import model_inputs
 from trainers.data import Account, Example, Tokenized, encode_demonstrations
-from trainers.engine import Engine, Settings, Terms, held_out, plan_of, prepared
+from trainers.engine import Engine, Settings, Terms, held_out, layout_of, plan_of, prepared
 from trainers.logps import load_policy
 
 READS = ("demonstrations",)
@@ -39,6 +39,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
     tokens, examples, account = _examples(data, config, job)
     kept, aside = held_out(examples, config, job.seed)
     model = load_policy(job.model)
+    layout = layout_of(model, config)
     tokens.check_vocabulary(model.get_input_embeddings().num_embeddings)
     engine = Engine(
         model=prepared(model, config),
@@ -49,7 +50,7 @@ def train(data: Data, out: Path, config: Config, job: Job) -> Metrics:
         settings=config,
         job=job,
         out=out,
-        layout=Layout(pack=config.pack),
+        layout=layout,
         items=lambda batch: len(batch["at"]),
     )
     return engine.run(notes=account.notes())

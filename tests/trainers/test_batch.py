@@ -9,13 +9,17 @@ from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
     Gemma2Config,
+    GPTNeoConfig,
     GraniteConfig,
+    MistralConfig,
     Qwen3Config,
 )  # fmt: skip
 
 from trainers import logps as scoring
+from trainers.attention import adopted
 from trainers.batch import Layout, collate, lengths, model_inputs, per_answer
 from trainers.data import Example
+from trainers.engine import Settings, layout_of
 from trainers.logps import load_policy, scoring_class
 
 LAYOUTS = {
@@ -23,12 +27,16 @@ LAYOUTS = {
     "packed": Layout(share=False, pack=64),
     "shared and packed": Layout(pack=96),
     "additive": Layout(pack=96, additive=True),
+    "flat": Layout(flat=True),
+    "flat, unshared": Layout(flat=True, share=False),
 }
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return load_policy(str(checkpoint(tmp_path_factory.mktemp("tiny"))))
+    made = load_policy(str(checkpoint(tmp_path_factory.mktemp("tiny"))))
+    assert adopted(made, bfloat16=False)
+    return made
 
 
 def sums(model, rows: list[Example], layout: Layout, pad: int = 0) -> torch.Tensor:
@@ -71,7 +79,7 @@ def test_every_layout_gives_the_same_numbers_and_gradients(model, name: str, ans
 def test_the_pad_token_is_not_read(model) -> None:
     """Not even where it equals the end-of-sequence token, or a word."""
     rows = examples(5)
-    for layout in (Layout(), Layout(share=False), Layout(pack=80)):
+    for layout in (Layout(), Layout(share=False), Layout(pack=80), Layout(flat=True)):
         torch.testing.assert_close(sums(model, rows, layout, pad=1), sums(model, rows, layout, pad=0), atol=0, rtol=0)
 
 
@@ -87,6 +95,7 @@ def test_sharing_and_packing_save_what_they_should() -> None:
     assert collate(rows, Layout(share=False), pad=0)["input_ids"].numel() == 8 * 45
     assert collate(rows, Layout(), pad=0)["input_ids"].numel() == 4 * 50
     assert collate(rows, Layout(pack=100), pad=0)["input_ids"].shape == (2, 100)
+    assert collate([*rows, rows[0]], Layout(flat=True), pad=0)["input_ids"].shape == (1, 250)
 
 
 def test_masks_choose_the_scored_tokens(model) -> None:
@@ -143,5 +152,36 @@ def test_families_with_scaled_or_capped_logits_score_as_they_speak(kind) -> None
     model = scoring_class(AutoModelForCausalLM._model_mapping[kind])(config).eval()
     scoring.check_head(model, "here")
     row = examples(1)[0]
+    wanted = slow(model, row)
     found = sums(model, [row], Layout(additive=config._attn_implementation == "eager"))
-    assert found.tolist() == pytest.approx(slow(model, row), abs=1e-3)
+    assert found.tolist() == pytest.approx(wanted, abs=1e-3)
+    # Gemma 2 caps its scores, which no fast kernel does.
+    assert adopted(model, bfloat16=False) == (kind is not Gemma2Config)
+    assert slow(model, row) == wanted
+    if kind is not Gemma2Config:
+        assert sums(model, [row], Layout(flat=True)).tolist() == pytest.approx(wanted, abs=1e-3)
+
+
+def test_sliding_windows_slide_within_a_sequence_wherever_it_lies() -> None:
+    config = MistralConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=5, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = scoring_class(AutoModelForCausalLM._model_mapping[MistralConfig])(config).eval()
+    rows = examples(4)
+    wanted = [value for row in rows for value in slow(model, row)]
+    masked = layout_of(model, Settings(attention="masked", pack=64))
+    assert masked == Layout(share=False)
+    assert sums(model, rows, masked).tolist() == pytest.approx(wanted, abs=1e-3)
+    assert layout_of(model, Settings()) == Layout(flat=True)
+    assert sums(model, rows, Layout(flat=True)).tolist() == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_model_that_attends_in_a_way_of_its_own_keeps_it() -> None:
+    torch.manual_seed(0)
+    config = GPTNeoConfig(vocab_size=64, hidden_size=32, num_layers=2, num_heads=2, attention_types=[[["global"], 2]])
+    model = scoring_class(AutoModelForCausalLM._model_mapping[GPTNeoConfig])(config).eval()
+    before = model.config._attn_implementation
+    assert not adopted(model, bfloat16=False)
+    assert model.config._attn_implementation == before

@@ -61,8 +61,14 @@ def weights(out: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("run", [run_sft, run_dpo])
 @pytest.mark.parametrize(
-    "other", [{"micro_batch": 2}, {"micro_batch": 1}, {"pack": 64}, {"micro_batch": 4, "pack": 40, "checkpointing": True}]
-)  # fmt: skip
+    "other",
+    [
+        {"micro_batch": 2},
+        {"attention": "masked"},
+        {"attention": "masked", "pack": 64},
+        {"micro_batch": 4, "checkpointing": True},
+    ],
+)
 def test_no_split_and_no_layout_changes_a_training(run, other, base: str, tmp_path: Path) -> None:
     plain, split = run(base, tmp_path / "a"), run(base, tmp_path / "b", **other)
     assert len(plain.losses()) == 3

@@ -421,7 +421,7 @@ def test_features_are_what_training_the_head_alone_would_see(tmp_path: Path, sco
     from trainers.features import features_of
 
     examples = graded(tokens)
-    known = features_of(scorer, examples, tokens, tmp_path, Job(model=POLICY))
+    known = features_of(scorer, examples, tokens, Layout(), tmp_path, Job(model=POLICY))
     batch = collate_graded(examples, Layout(), pad=0, heads_of=lambda _: (1.0,))
     with torch.no_grad():
         direct = scorer(**{k: batch[k] for k in ("input_ids", "attention_mask", "position_ids", "at")}).rewards
