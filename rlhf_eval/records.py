@@ -420,6 +420,28 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a run was expected to use, worked out before its first request; costs are in US dollars."""
+
+    requests: int = 0
+    tokens: int = 0
+    """Completion tokens."""
+    tokens_low: int = 0
+    tokens_high: int = 0
+    cost: float | None = None
+    """None where a model has no known price; then the bounds are None too."""
+    cost_low: float | None = None
+    cost_high: float | None = None
+    seconds: float | None = None
+    """None where a model has never answered in this store."""
+    replies: int = 0
+    """Earlier replies of its models that lengths and times are learned from; 0: lengths are a guess between one token and
+    the longest allowed."""
+    steps: int = 0
+    """Of a training: its optimizer steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One execution of a verb: written first as ``running``, last as ``done``."""
 
@@ -436,6 +458,8 @@ class Run:
     message: str = ""
     started: str = ""
     updated: str = ""
+    forecast: Forecast | None = None
+    """None where the work was too small to forecast, or asks no model."""
     schema: int = SCHEMA
 
 

@@ -111,8 +111,8 @@ class Door:
         self.limits = limits or Limits()
         self.limiter = limiter or Limiter(self.limits)
         self.traffic = Traffic()
-        self._model = model
-        self._cache = cache
+        self.model = model
+        self.cache = cache
         self._budget = budget or Budget()
         self._price = prices.of(model.id) if prices else None
         self._jitter = random.Random(seed)
@@ -138,11 +138,11 @@ class Door:
 
     async def score(self, conversations: Sequence[Conversation]) -> list[float]:
         """One reward a conversation: from the cache where it is known, from the model where it is not."""
-        return await self._numbers("score", self._model.score, conversations)
+        return await self._numbers("score", self.model.score, conversations)
 
     async def logprobs(self, conversations: Sequence[Conversation]) -> list[float]:
         """The log-probability of each last turn, cached like rewards; raises UserError for a model that has none."""
-        return await self._numbers("logprobs", reads(self._model).logprobs, conversations)
+        return await self._numbers("logprobs", reads(self.model).logprobs, conversations)
 
     def price_of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Dollars for so many tokens; None where no price is known."""
@@ -153,7 +153,7 @@ class Door:
     async def close(self) -> None:
         """Store the replies that have just come, whoever still waits for them, and close the model behind."""
         await self._commits.settle()
-        await self._model.close()
+        await self.model.close()
 
     async def _numbers(
         self,
@@ -191,11 +191,11 @@ class Door:
         return keys
 
     def _recall(self, keys: Sequence[str]) -> dict[str, bytes]:
-        return self._cache.get(keys) if self._cache is not None else {}
+        return self.cache.get(keys) if self.cache is not None else {}
 
     async def _keep(self, items: Mapping[str, bytes]) -> None:
-        if self._cache is not None:
-            await self._commits.put(self._cache, items)
+        if self.cache is not None:
+            await self._commits.put(self.cache, items)
 
     def _count(self, *, samples: int, cached: int) -> None:
         self.traffic.samples += samples
@@ -257,7 +257,7 @@ class Door:
         expected = _characters(request) / 3 + request.n * self._mean_tokens
         async with self.limiter.slot(expected), self._budget.reserve(self._most(request)) as book:
             started = time.monotonic()
-            reply = await self._model.chat(request)
+            reply = await self.model.chat(request)
             used = self._settled(reply.usage, time.monotonic() - started)
             book(used)
         if not reply.choices:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from rlhf_eval.models.base import ChatRequest, Choice, Conversation, Model, Reply, reads
-from rlhf_eval.models.door import Bounded, Cache
+from rlhf_eval.models.door import Bounded, Cache, Door
 from rlhf_eval.records import Usage
 
 TYPICAL = 0.25
@@ -28,7 +28,7 @@ class CountsTokens(Protocol):
 
 
 @dataclass(slots=True)
-class Forecast:
+class Rehearsed:
     """What the rehearsed calls would have used."""
 
     requests: int = 0
@@ -48,7 +48,7 @@ class Rehearsal:
     def __init__(self, model: Model) -> None:
         self.name = model.name
         self.id = model.id
-        self.forecast = Forecast()
+        self.forecast = Rehearsed()
         self._model = model
 
     async def chat(self, request: ChatRequest) -> Reply:
@@ -104,3 +104,9 @@ class ReadOnly:
 
     def put(self, items: Mapping[str, bytes]) -> None:
         """Keep nothing: a rehearsed reply is no reply."""
+
+
+def stand_in(door: Door) -> tuple[Door, Rehearsal]:
+    """A door to a rehearsal of what lies behind ``door``, with its cache to look into."""
+    rehearsal = Rehearsal(door.model)
+    return Door(rehearsal, cache=ReadOnly(door.cache) if door.cache is not None else None), rehearsal

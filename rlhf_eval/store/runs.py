@@ -127,7 +127,7 @@ class Store:
         folder = self.folder(self.find(ref).id)
         seal_orphans(folder)
         with locked(folder / "parts"):
-            return {table: compact(folder, table, kind, report=self._problem) for table, kind in TABLES.items()}
+            return {table: compact(folder, table, kind, report=self.note) for table, kind in TABLES.items()}
 
     # Reading ----------------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class Store:
                 try:
                     found.append(read_run(self._runs / name))
                 except BadRecord as error:
-                    self._problem(str(error))
+                    self.note(str(error))
         return found
 
     def find(self, ref: str) -> Run:
@@ -174,7 +174,7 @@ class Store:
 
         Where runs hold the same id, a success beats a failure and the newer run the older one.
         """
-        return Snapshot(kind, self._folders(run), report=self._problem).records()
+        return Snapshot(kind, self._folders(run), report=self.note).records()
 
     def read(self, kind: type[R], run: str | Sequence[str] | None = None) -> list[R]:
         """The records of one kind as a list; like ``records``."""
@@ -192,22 +192,28 @@ class Store:
                 try:
                     row = msgspec.json.decode(line, type=dict[str, Any])
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    self._problem(f"{path}:{number}: skipped a broken line: {error}")
+                    self.note(f"{path}:{number}: skipped a broken line: {error}")
                     continue
                 rows.append({k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in row.items()})
         newest = {(r["step"], r.get("split")) if "step" in r else place: place for place, r in enumerate(rows)}
         return [rows[place] for place in sorted(newest.values())]
 
-    def sql(self, query: str, params: Sequence[Any] = ()) -> pa.Table:
+    def sql(self, query: str, params: Sequence[Any] = (), *, runs: Sequence[Run] | None = None) -> pa.Table:
         """The answer to one SELECT over the views ``runs`` and those of the tables, which have a ``run_id`` too.
 
-        The views hold each (run_id, id) once, sealed or in flight. Raises UserError with DuckDB's words on a bad query.
+        ``runs`` are those that the views are about, by default all. The views hold each (run_id, id) once, sealed or in
+        flight. Raises UserError with DuckDB's words on a bad query.
         """
         from rlhf_eval.store.query import select
 
-        runs = self.runs()
+        runs = self.runs() if runs is None else runs
         folders = [self.folder(run.id) for run in runs]
-        return select(query, params, runs, folders, report=self._problem, known=self._known)
+        return select(query, params, runs, folders, report=self.note, known=self._known)
+
+    def note(self, problem: str) -> None:
+        """Name something that cannot be read among ``problems``, once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
@@ -236,7 +242,7 @@ class Store:
                 try:
                     run = read_run(self._runs / name)
                 except BadRecord as error:
-                    self._problem(str(error))
+                    self.note(str(error))
                     continue
                 if fingerprint(run.verb, run.config, run.inputs, run.seed) == identity:
                     return run
@@ -266,10 +272,6 @@ class Store:
         write_run(draft, run, sync=True)
         draft.rename(folder)
         return RunWriter(folder, run, rows_a_part=rows_a_part)
-
-    def _problem(self, message: str) -> None:
-        if message not in self.problems:
-            self.problems.append(message)
 
 
 def _stamp_after(names: Sequence[str]) -> str:

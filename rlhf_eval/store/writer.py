@@ -28,7 +28,7 @@ from typing import Any, Self
 import msgspec
 
 from rlhf_eval.errors import BadRecord, BudgetExceeded, Interrupted, RlhfEvalError, UserError
-from rlhf_eval.records import TABLES, Run, Status, Usage
+from rlhf_eval.records import TABLES, Forecast, Run, Status, Usage
 from rlhf_eval.store import tables
 from rlhf_eval.store.manifest import locked, now, read_run, write_run
 from rlhf_eval.store.reading import LOG, PART, SPOILT, Snapshot, read_log_by
@@ -105,6 +105,11 @@ class RunWriter:
         self._counts, self._usage = dict(counts), usage
         if time.monotonic() - self._beat >= _HEARTBEAT_EVERY:
             self._report("running", "")
+
+    def expect(self, forecast: Forecast) -> None:
+        """Keep what the run is expected to use, beside what it uses."""
+        self.run = replace(self.run, forecast=forecast)
+        self._report("running", "")
 
     def finish(self, status: Status, counts: Mapping[str, int], usage: Usage, message: str = "") -> Run:
         """Seal what is in flight, then write ``run.json``, last of all; returns the finished run."""
@@ -186,7 +191,10 @@ class RunWriter:
             written = self.run
         spent = self._usage - self._reported
         counts, usage = self._counts or written.counts, written.usage + spent
-        return replace(written, status=status, counts=counts, usage=usage, message=message, updated=now())
+        forecast = self.run.forecast or written.forecast
+        return replace(
+            written, status=status, counts=counts, usage=usage, message=message, updated=now(), forecast=forecast
+        )
 
 
 class _Log:

@@ -25,6 +25,7 @@ from rlhf_eval.stages.judge import Call, Design, Instrument, balanced_sides, cal
 from rlhf_eval.stages.progress import Progress
 from rlhf_eval.store.writer import RunWriter
 from rlhf_eval.templates import read_file
+from rlhf_eval.verbs.forecast import LEAST, added, foresee
 from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.session import PartDone, ScratchRun, Session, split_settings
 
@@ -259,6 +260,8 @@ async def follow(
     for outcome in earlier.values():
         tally.add(outcome)
     doors = list(session.doors.values())
+    if not earlier:
+        await _expect(session, ledgers, prompts, generations, judgings, answers or {})
     progress = Progress(label, tally, doors, quiet=session.options.quiet, resumed=len(earlier))
 
     def beat() -> None:
@@ -294,6 +297,33 @@ async def follow(
     _check(tally)
     _seal(session, ledgers, tally, conclude)
     return FlowResult(last.run, tally, 0 if session.absent else len(earlier))
+
+
+async def _expect(
+    session: Session,
+    ledgers: Sequence[Ledger],
+    prompts: Sequence[Prompt],
+    generations: Sequence[Generation],
+    judgings: Sequence[Judging],
+    answers: Mapping[str, list[Completion]],
+) -> None:
+    """Keep with every run that starts here what it is expected to use."""
+    options = session.options
+    elsewhere = options.part is not None or session.absent or options.batch  # workers and batches have other paces
+    if len(prompts) < LEAST or options.dry_run or elsewhere:
+        return
+    written = [g for g in generations if g.sink in ledgers]
+    judged = [j for j in judgings if j.sink in ledgers]  # what an audit asks depends on the answers that it gets
+    sinks = [*(g.sink for g in written), *(j.sink for j in judged)]
+    try:
+        found = await foresee(session, prompts, written, judged, answers)
+    except Exception as error:  # noqa: BLE001  a plugin may choke on rehearsed answers, and the work must not
+        session.say(f"no forecast: {error}")
+        return
+    for ledger in ledgers:
+        own = added([f for f, sink in zip(found, sinks, strict=True) if sink is ledger])
+        if own is not None and isinstance(ledger.writer, RunWriter):
+            ledger.writer.expect(own)
 
 
 def _set_aside(prompts: Sequence[Prompt], reason: str, label: str, ledger: Ledger, tally: Tally) -> None:

@@ -38,7 +38,7 @@ from typing import Any
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import Interrupted, UserError
 from rlhf_eval.models.local.checkpoints import fingerprint_folder
-from rlhf_eval.records import Estimate, Run
+from rlhf_eval.records import Estimate, Forecast, Run
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan, Reward
 from rlhf_eval.stages.training_card import checkpoint_card
@@ -130,6 +130,8 @@ async def train(session: Session, table: Mapping[str, Any]) -> TrainResult:
                 run=run.run, trainer=settings.trainer, plan=plan, metrics=metrics, checkpoint=folder / CHECKPOINT,
                 estimates=session.read(Estimate, run.run), resumed=True,
             )  # fmt: skip
+        if run.run.forecast is None:
+            run.expect(Forecast(steps=plan.steps))
         opponent = open_opponent(session, parts, settings.model, getattr(config, "max_new_tokens", 256))
         metrics = await _in_thread(session, plugin, data, config, run, plan, parts, opponent, base, about)
         aside = set(metrics.heldout)
