@@ -14,15 +14,18 @@ from rlhf_eval.parity.claim import Claim, Tree, absent, missing
 PEER = "judge_bench"
 _TAIL = "outputs/dataset=judgebench,response_model=*,judge_name=*,judge_model=*.jsonl"
 
-PAPER: Mapping[tuple[str, str], float] = {
-    ("gpt-4o-2024-05-13", "Skywork_Skywork-Reward-Gemma-2-27B"): 64.29,
-    ("gpt-4o-2024-05-13", "Skywork_Skywork-Reward-Llama-3.1-8B"): 62.29,
-    ("gpt-4o-2024-05-13", "internlm_internlm2-20b-reward"): 63.43,
-    ("gpt-4o-2024-05-13", "internlm_internlm2-7b-reward"): 59.43,
-    ("gpt-4o-2024-05-13", "Ray2333_GRM-Gemma-2B-rewardmodel-ft"): 59.43,
-    ("gpt-4o-2024-05-13", "o1-mini-2024-09-12"): 65.71,
+PAPER: Mapping[tuple[str, str, str], float] = {
+    ("gpt-4o-2024-05-13", "reward_model", "Skywork_Skywork-Reward-Gemma-2-27B"): 64.29,
+    ("gpt-4o-2024-05-13", "reward_model", "Skywork_Skywork-Reward-Llama-3.1-8B"): 62.29,
+    ("gpt-4o-2024-05-13", "reward_model", "internlm_internlm2-20b-reward"): 63.43,
+    ("gpt-4o-2024-05-13", "reward_model", "internlm_internlm2-7b-reward"): 59.43,
+    ("gpt-4o-2024-05-13", "reward_model", "Ray2333_GRM-Gemma-2B-rewardmodel-ft"): 59.43,
+    ("gpt-4o-2024-05-13", "arena_hard", "o1-mini-2024-09-12"): 65.71,
 }
-"""Overall accuracy in percent by response model and judge model (arXiv 2410.12784); the repository does not hold them."""
+"""Overall accuracy in percent by response model, judge's prompt and judge model (arXiv 2410.12784).
+
+The repository does not hold them.
+"""
 
 
 def check(tree: Tree) -> Iterator[Claim]:
@@ -32,8 +35,8 @@ def check(tree: Tree) -> Iterator[Claim]:
         yield from missing(PEER, [_TAIL])
     for file in files:
         fields = dict(part.split("=", 1) for part in file.stem.split(",") if "=" in part)
-        key = fields.get("response_model", ""), fields.get("judge_model", "")
-        subject = f"{key[1]} on {key[0]}'s pairs"
+        key = fields.get("response_model", ""), fields.get("judge_name", ""), fields.get("judge_model", "")
+        subject = f"{key[2]} by {key[1]} on {key[0]}'s pairs"
         if key not in PAPER:
             yield absent(PEER, subject, "accuracy", "the paper has no number that is known here")
             continue

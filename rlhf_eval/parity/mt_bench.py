@@ -18,11 +18,13 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.interop import mt_bench as reader
 from rlhf_eval.interop.files import Row, read_rows
 from rlhf_eval.models.base import Choice
-from rlhf_eval.parity.claim import Claim, Tree, absent, missing
+from rlhf_eval.parity.claim import Claim, Tree, attempt, missing
 from rlhf_eval.records import Estimate
 
 PEER = "mt_bench"
 _TAIL = "model_judgment/*_single.jsonl"
+_Key = tuple[str, str, str]
+"""Judge, model, and the name of the estimate."""
 
 
 def check(tree: Tree) -> Iterator[Claim]:
@@ -31,28 +33,30 @@ def check(tree: Tree) -> Iterator[Claim]:
     if not files:
         yield from missing(PEER, [_TAIL])
     for file in files:
-        try:
-            rows = list(read_rows(file, [], lenient=True))
-            ours = _ours(file.parents[1])
-        except UserError as error:
-            yield absent(PEER, tree.name(file), "grades", str(error))
-            continue
-        yield _read_again(tree, file, rows)
-        yield from _means(tree, file, rows, ours)
+        yield from attempt(PEER, tree.name(file), _claims(tree, file))
 
 
-def _ours(folder: Path) -> Mapping[tuple[str, str], Estimate]:
+def _claims(tree: Tree, file: Path) -> Iterator[Claim]:
+    problems: list[str] = []
+    rows = list(read_rows(file, problems, lenient=True))
+    if not rows:
+        raise UserError("it holds no grade")
+    yield _read_again(tree, file, rows, len(problems))
+    yield from _means(tree, file, rows, _ours(file.parents[1]))
+
+
+def _ours(folder: Path) -> Mapping[_Key, Estimate]:
     loaded = reader.read(folder)
     found = score(Evidence.of(loaded.prompts, loaded.completions, loaded.judgments), Config(by_category=False))
-    return {(str(e.settings["model"]), e.name): e for e in found}
+    return {(str(e.settings["judge"]), str(e.settings["model"]), e.name): e for e in found}
 
 
-def _read_again(tree: Tree, file: Path, rows: Sequence[Row]) -> Claim:
+def _read_again(tree: Tree, file: Path, rows: Sequence[Row], damaged: int) -> Claim:
     grade = registry.load("judge", "grade")
     same = sum(_reading(grade, row) == row.number("score") for row in rows)
     return Claim(
         peer=PEER, subject=tree.name(file), number="grades read from the judge's words",
-        published=float(len(rows)), ours=float(same), source=tree.name(file),
+        published=float(len(rows) + damaged), ours=float(same), source=tree.name(file),
     )  # fmt: skip
 
 
@@ -61,15 +65,16 @@ def _reading(grade: Any, row: Row) -> float:
     return float(verdict.scores[0]) if verdict.scores else -1.0
 
 
-def _means(tree: Tree, file: Path, rows: Sequence[Row], ours: Mapping[tuple[str, str], Estimate]) -> Iterator[Claim]:
-    stored: dict[tuple[str, str], list[float]] = defaultdict(list)
+def _means(tree: Tree, file: Path, rows: Sequence[Row], ours: Mapping[_Key, Estimate]) -> Iterator[Claim]:
+    stored: dict[_Key, list[float]] = defaultdict(list)
     once = {tuple(row.label(name) for name in ("model", "question_id", "turn", "judgment")): row for row in rows}
     for row in once.values():
         if row.number("score") != -1:
+            judge = f"{reader.SOURCE}/{row.items('judge')[0]}"
             for name in ("score", f"score: turn {int(row.number('turn'))}"):
-                stored[row.text("model"), name].append(row.number("score"))
-    for (model, name), values in stored.items():
-        estimate = ours.get((model, name))
+                stored[judge, row.text("model"), name].append(row.number("score"))
+    for (judge, model, name), values in stored.items():
+        estimate = ours.get((judge, model, name))
         yield Claim(
             peer=PEER, subject=model, number=name, published=sum(values) / len(values),
             ours=estimate.value if estimate else None, tolerance=1e-9, source=tree.name(file),

@@ -90,6 +90,24 @@ def test_wildbench_checks_whichever_models_are_there(put: Put, tmp_path: Path) -
     assert [c.number for c in check("wildbench", tmp_path) if c.verdict == "MISS"] == ["score"]
 
 
+def mt_bench(put: Put, judge: str, score: int) -> Path:
+    row = {
+        "question_id": 81, "model": "m", "judge": [judge, "single-v1"], "score": score, "turn": 1,
+        "user_prompt": "[The Start of Assistant's Answer]\nmine\n[The End of Assistant's Answer]",
+        "judgment": f"Rating: [[{score}]]",
+    }  # fmt: skip
+    put("fc/question.jsonl", [{"question_id": 81, "category": "writing", "turns": ["first?", "second?"]}])
+    return put(f"fc/model_judgment/{judge}_single.jsonl", [row])
+
+
+def test_mt_bench_keeps_judges_apart_and_passes_no_damaged_file(put: Put, tmp_path: Path) -> None:
+    mt_bench(put, "gpt-4", 9)
+    damaged = mt_bench(put, "other", 2)
+    assert [(c.published, c.ours) for c in check("mt_bench", tmp_path) if c.number == "score"] == [(9, 9), (2, 2)]
+    damaged.write_text(damaged.read_text()[:-20])
+    assert {c.verdict for c in check("mt_bench", tmp_path) if "other" in c.subject} == {"not here"}
+
+
 def test_systems_of_any_name_are_verified(put: Put, tmp_path: Path) -> None:
     def solved(answer: str, right: bool) -> dict[str, Any]:
         return {"solution": f"so\nA: {answer}", "is_correct": right}
