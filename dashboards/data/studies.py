@@ -78,7 +78,8 @@ def found(store: Store, run: str) -> Found:
     for e in by_role["mean"]:
         measures[e.name].append(Arm(name=str(e.settings["arm"]), mean=e, gap=gaps.get((e.name, e.settings["arm"]))))
     points = sorted(by_role["point"], key=lambda e: (e.name, str(e.settings["arm"]), float(e.settings["x"])))
-    control = next((str(e.settings["against"]) for e in by_role["difference"]), "")
+    controls = {str(e.settings["against"]) for e in by_role["difference"]}
+    control = "its control" if len(controls) > 1 else next(iter(controls), "")
     return Found(about=_about(store.folder(run)), control=control, measures=measures, points=points)
 
 

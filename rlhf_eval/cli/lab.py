@@ -75,7 +75,7 @@ def _study(result: LabResult, session: Session, *, as_json: bool) -> None:
     for words in study.words:
         rows = list(_rows(study, [e for e in result.estimates if e.name == words]))
         if rows:
-            print(f"\n{table([f'  {words}', 'value', '95 %', f'minus {study.control}', '95 %', 'seeds'], rows)}")
+            print(f"\n{table([f'  {words}', 'value', '95 %', study.minus, '95 %', 'seeds'], rows)}")
     print(f"\n  figure:  {result.figure}\n  page:    {result.page}")
     print(f"  results: {session.store.folder(result.run.id)}")
     store = session.options.store
@@ -89,6 +89,7 @@ def _rows(study: Study, own: Sequence[Estimate]) -> Iterator[list[str]]:
         if e.settings["role"] != "mean":
             continue
         gap = gaps.get(e.settings["arm"])
-        gained = [f"{gap.value:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}"] if gap else ["", ""]
+        of = f" ({gap.settings['against']})" if gap and study.against else ""
+        gained = [f"{gap.value:+.3f}{of}", f"{gap.low:+.3f} to {gap.high:+.3f}"] if gap else ["", ""]
         lost = f"{e.n}, {e.failed} without" if e.failed else f"{e.n}"
         yield [f"  {e.settings['arm']}", f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", *gained, lost]

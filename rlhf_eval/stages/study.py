@@ -51,6 +51,8 @@ class Study:
     """Arm to what it lays over the line; a table set to null is left out."""
     control: str
     """The arm that the others are compared with."""
+    against: dict[str, str] = field(default_factory=dict)
+    """Arms that are compared with another arm than the control."""
     measures: dict[str, str]
     """Words to where the number stands: ``step/estimate``, or ``step/metric`` of a training, for the last evaluation; of
     several that a ``*`` fits, the last."""
@@ -74,11 +76,19 @@ class Study:
     def __post_init__(self) -> None:
         if self.control not in self.arms:
             raise ValueError(f"control is '{self.control}', which is no arm.{nearest(self.control, self.arms)}")
+        for arm in (*self.against, *self.against.values()):
+            if arm not in self.arms:
+                raise ValueError(f"against names '{arm}', which is no arm.{nearest(arm, self.arms)}")
         if min(self.seeds, self.quick.seeds) < 2:
             raise ValueError("a study needs at least 2 seeds: one has no interval")
         for setting, named in (("gains", self.gains), ("fits", self.fits)):
             if unknown := next((words for words in named if words not in self.curves), ""):
                 raise ValueError(f"{setting} names '{unknown}', which is no curve.{nearest(unknown, self.curves)}")
+
+    @property
+    def minus(self) -> str:
+        """What the difference of an arm is called."""
+        return "minus its control" if self.against else f"minus {self.control}"
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -134,7 +144,7 @@ def _fit_words(curve: str) -> tuple[str, str, str]:
 
 
 def compared(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
-    """Every measure of every arm, and its paired difference from the control's."""
+    """Every measure of every arm, and its paired difference from its control's."""
     by_arm: dict[str, dict[int, Observed]] = defaultdict(dict)
     for one in observed:
         by_arm[one.arm][one.seed] = one
@@ -146,12 +156,13 @@ def compared(study: Study, observed: Sequence[Observed]) -> Iterator[Estimate]:
             about = {"study": study.title, "arm": arm, "measure": words, "seeds": list(mine.values())}
             lost = len(own) - len(mine)
             yield _estimate(words, mean_interval(list(mine.values())), {**about, "role": "mean"}, lost)
-            theirs = _finite(by_arm[study.control], words)
+            control = study.against.get(arm, study.control)
+            theirs = _finite(by_arm[control], words)
             shared = sorted(mine.keys() & theirs.keys())
-            if arm != study.control and shared:
+            if arm != control and shared:
                 # A seed's number is a mean over prompts: no verdict that could have come out the other way.
                 gap = mean_interval([mine[s] - theirs[s] for s in shared])
-                role = {"role": "difference", "against": study.control}
+                role = {"role": "difference", "against": control}
                 yield _estimate(words, gap, {**about, **role}, len(own) - len(shared))
 
 
@@ -251,14 +262,15 @@ def _tables(study: Study, estimates: Sequence[Estimate]) -> Iterator[str]:
             continue
         gaps = {e.settings["arm"]: e for e in own if e.settings["role"] == "difference"}
         lines = [
-            f"| {words} | value | 95 % | minus {study.control} | 95 % | seeds |",
+            f"| {words} | value | 95 % | {study.minus} | 95 % | seeds |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
         for e in own:
             if e.settings["role"] == "mean":
                 arm = str(e.settings["arm"])
                 gap = gaps.get(arm)
-                gained = f"{gap.value:+.3f} | {gap.low:+.3f} to {gap.high:+.3f}" if gap else " | "
+                of = f" ({gap.settings['against']})" if gap and study.against else ""
+                gained = f"{gap.value:+.3f}{of} | {gap.low:+.3f} to {gap.high:+.3f}" if gap else " | "
                 seeds = f"{e.n}, {e.failed} without" if e.failed else f"{e.n}"
                 lines.append(f"| {arm} | {e.value:.3f} | {e.low:.3f} to {e.high:.3f} | {gained} | {seeds} |")
         yield "\n".join(lines)

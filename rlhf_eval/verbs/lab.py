@@ -83,7 +83,7 @@ async def lab(
         "seeds": count,
         "quick": quick,
         "content": fingerprint(
-            study.line, study.arms, study.control, study.measures, study.curves, study.gains, study.fits
+            study.line, study.arms, study.control, study.against, study.measures, study.curves, study.gains, study.fits
         ),
     }
     inputs = {f"{o.arm}, seed {o.seed}": o.run for o in observed}

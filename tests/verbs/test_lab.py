@@ -12,7 +12,7 @@ from scipy import stats
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
-from rlhf_eval.stages.study import Observed, Study, compared, curved, drawn, fitted, overlaid
+from rlhf_eval.stages.study import Observed, Study, compared, curved, drawn, fitted, overlaid, written
 from rlhf_eval.verbs.lab import LabResult, lab, read_study, studies
 from rlhf_eval.verbs.session import Options, Session
 
@@ -65,6 +65,17 @@ def test_arms_are_compared_with_the_control_seed_by_seed() -> None:
     assert (gap.low, gap.high) == pytest.approx((reference.low, reference.high))
     assert gap.settings["against"] == "a"
     assert gap.n == 4
+
+
+def test_an_arm_can_have_a_control_of_its_own() -> None:
+    three = study(arms={"a": {}, "b": {}, "c": {}}, against={"c": "b"})
+    made = [e for arm, v in (("a", 0.0), ("b", 0.5), ("c", 0.6)) for e in seen(arm, [v, v + 0.1])]
+    gaps = {e.settings["arm"]: e for e in compared(three, made) if e.settings["role"] == "difference"}
+    assert gaps["b"].value == pytest.approx(0.5)
+    assert (gaps["c"].value, gaps["c"].settings["against"]) == (pytest.approx(0.1), "b")
+    page = written(three, [*compared(three, made)])
+    assert "minus its control" in page
+    assert "+0.100 (b)" in page
 
 
 def test_a_seed_without_a_number_is_counted_and_left_out_of_both_sides() -> None:
@@ -130,6 +141,7 @@ def test_tables_are_laid_over_tables_and_null_takes_one_out() -> None:
     [
         ({"control": "c"}, "control is 'c', which is no arm"),
         ({"seeds": 1}, "at least 2 seeds"),
+        ({"against": {"b": "c"}}, "against names 'c'"),
         ({"gains": ("d",)}, "no curve"),
         ({"fits": {"d": "rl"}}, "no curve"),
     ],
