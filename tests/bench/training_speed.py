@@ -1,13 +1,16 @@
 """Training speed and memory beside TRL's: same model, rows, batch and precision, each case in a process of its own.
 
-    python tests/bench/training_speed.py                             # a small model on this CPU, some minutes
-    python tests/bench/training_speed.py --device cuda               # about a billion random weights in bfloat16
-    python tests/bench/training_speed.py --device cuda --only dpo --rows 256 --batch 8
+    python tests/bench/training_speed.py                                      # a small model on this CPU, some minutes
+    python tests/bench/training_speed.py --device cuda --out speed.json       # 1.2 billion weights in bfloat16: one GPU of
+                                                                              # 80 GB, unattended, under 5 minutes
+    python tests/bench/training_speed.py --device cuda --every-way --batch 8  # longer, and TRL may run out of memory
 
 Rows are ragged and of two shapes: ``judge`` (a long prompt, two short answers) and ``chat`` (short prompts, long answers).
-Tokens a second count every sequence without padding, a pair's prompt twice, whoever computes it; steps after the warm-up
-are timed from their end to the end of the last. Where the reference is computed beforehand its time is shared out over
-the steps. Memory is the peak of the CUDA allocator, or of the process on a CPU. Without TRL its cases are left out.
+Tokens a second count every sequence without padding, a pair's prompt twice, whoever computes it, over the median time of a
+step after the warm-up. A reference that is read beforehand is timed by itself, warm; ``with ref`` shares it out over one
+epoch. Memory is the peak of the CUDA allocator, or of the process on a CPU. ``off by`` compares the losses of our ways,
+which are the same numbers by different kernels. Without TRL its cases are left out; a case that fails is named, the rest
+go on.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import importlib.util
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,8 @@ from typing import Any
 HOME = Path(__file__).resolve().parent.parent.parent
 WARMUP = 3
 """Steps before the clock starts."""
+LOGGED = 5
+"""Steps between two rows of metrics, for ours and for TRL's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +67,18 @@ SIZES = {
     ),
     "1b": Size(
         layers=16, width=2048, inner=8192, heads=32, kv_heads=8, vocabulary=128256, judge=((400, 1600), (16, 96)),
-        chat=((40, 400), (100, 800)), rows=160, batch=8, pack={"judge": 2048, "chat": 2048},
+        chat=((40, 400), (100, 800)), rows=60, batch=4, pack={"judge": 2048, "chat": 2048},
     ),
 }  # fmt: skip
 
 CASES = {
-    "sft": ("chat", ("ours", "ours packed", "trl")),
-    "dpo": ("judge", ("ours", "ours packed", "ours unshared", "ours copy", "trl", "trl precomputed")),
-    "rm": ("judge", ("ours", "ours packed", "trl")),
+    "sft": ("chat", ("ours", "trl", "ours masked", "ours packed")),
+    "dpo": ("judge", ("ours", "ours masked", "trl", "ours packed", "ours unshared", "ours copy", "trl precomputed")),
+    "rm": ("judge", ("ours", "trl", "ours masked", "ours packed")),
 }
-"""Trainer to the shape of its rows and the ways to train on them."""
+"""Trainer to the shape of its rows and the ways to train on them; without --every-way those up to TRL's."""
+LIMIT = 150
+"""Seconds that a case may take on a GPU."""
 
 
 def main() -> int:
@@ -98,20 +106,28 @@ def _measured(options: argparse.Namespace, folder: Path) -> Iterator[dict[str, A
     for trainer, (_, ways) in CASES.items():
         if options.only and trainer not in options.only.split(","):
             continue
-        for way in ways:
-            if options.ways and way not in options.ways.split(","):
-                continue
+        wanted = options.ways.split(",") if options.ways else ways if options.every_way else _usual(ways)
+        for way in wanted:
             if way.startswith("trl") and not with_trl:
                 print(f"{trainer} {way}: left out, trl is not installed", file=sys.stderr)
                 continue
             command = [sys.executable, __file__, *_forwarded(options, folder), "--case", f"{trainer}:{way}"]
-            done = subprocess.run(command, capture_output=True, text=True, env=_env())
-            if done.returncode:
-                print(f"{trainer} {way}: failed\n{done.stderr[-2500:]}", file=sys.stderr)
+            limit = LIMIT if options.device == "cuda" else None
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, env=_env(), timeout=limit, check=True)
+            except subprocess.TimeoutExpired:
+                print(f"{trainer} {way}: failed, still at it after {limit} s", file=sys.stderr)
+                continue
+            except subprocess.CalledProcessError as error:
+                print(f"{trainer} {way}: failed\n{error.stderr[-2500:]}", file=sys.stderr)
                 continue
             found = json.loads(done.stdout.strip().splitlines()[-1])
             print(f"{trainer} {way}: {found['tokens_per_second']:,.0f} tok/s", file=sys.stderr, flush=True)
             yield {"trainer": trainer, "way": way, **found}
+
+
+def _usual(ways: Sequence[str]) -> Sequence[str]:
+    return ways[: ways.index("trl") + 1]
 
 
 def _options() -> argparse.Namespace:
@@ -120,6 +136,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", choices=SIZES, help="default: cpu on a CPU, 1b on a GPU")
     parser.add_argument("--only", default="", help="trainers to measure, by commas: sft,dpo,rm")
     parser.add_argument("--ways", default="", help="ways to measure, by commas: ours,ours packed,trl (default: all)")
+    parser.add_argument("--every-way", action="store_true", help="measure every way")
     parser.add_argument("--rows", type=int, help="rows of data")
     parser.add_argument("--batch", type=int, help="rows a step")
     parser.add_argument("--pack", type=int, help="tokens of a packed row")
@@ -184,26 +201,45 @@ def _case(options: argparse.Namespace) -> int:
         (_trl if way.startswith("trl") else _ours)(
             trainer, way, rows, folder, size, Path(out), options.device, clock, shape
         )
-    steps = len(clock.ends) - WARMUP
     tokens = sum(_tokens(row, trainer) for row in rows) / len(rows) * size.batch
-    seconds = (clock.ends[-1] - clock.ends[WARMUP - 1]) / steps + clock.before / (len(rows) / size.batch)
+    times = clock.times()[WARMUP - 1 :]
+    seconds, before = statistics.median(times), clock.before * size.batch / len(rows)
     memory = (
         torch.cuda.max_memory_allocated()
         if options.device == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     )
     print(json.dumps({
-        "tokens_per_second": tokens / seconds, "step_ms": 1000 * seconds, "steps": steps, "memory": memory,
-        "losses": clock.losses,
+        "tokens_per_second": tokens / seconds, "with_reference": tokens / (seconds + before), "step_ms": 1000 * seconds,
+        "steps": len(times), "memory": memory, "losses": clock.losses,
     }))  # fmt: skip
     return 0
 
 
 class _Clock:
-    """When steps ended, what they lost, and how long the reference took beforehand."""
+    """When steps ended, what they lost, and how long the reference took beforehand.
+
+    On a GPU the device keeps the time: to ask it at every step would make the host wait where it need not.
+    """
 
     def __init__(self, device: str) -> None:
         self.device, self.ends, self.losses, self.before = device, [], [], 0.0
+
+    def mark(self) -> None:
+        """The end of a step."""
+        if self.device == "cuda":
+            import torch
+
+            self.ends.append(torch.cuda.Event(enable_timing=True))
+            self.ends[-1].record()
+        else:
+            self.ends.append(time.perf_counter())
+
+    def times(self) -> list[float]:
+        """Seconds from each step's end to the next one's."""
+        self.now()
+        pairs = zip(self.ends, self.ends[1:], strict=False)
+        return [a.elapsed_time(b) / 1000 if self.device == "cuda" else b - a for a, b in pairs]
 
     def now(self) -> float:
         if self.device == "cuda":
@@ -219,7 +255,7 @@ class _Clock:
 
         class Callback(transformers.TrainerCallback):
             def on_step_end(self, *_: Any, **__: Any) -> None:
-                clock.ends.append(clock.now())
+                clock.mark()
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
                 if "loss" in logs:
@@ -302,8 +338,9 @@ def _ours(
             Demonstration.of(prompt=prompt, completion=sides[0], score=1.0, labeler="bench", rule="bench")
         )
     shared = {
-        "batch_size": size.batch, "max_length": 8192, "learning_rate": 1e-6, "log_every": 1, "warmup": 0.0,
-        "schedule": "constant", "save_every": 10**9, "pack": size.pack[shape] if "packed" in way else 0,
+        "batch_size": size.batch, "max_length": 8192, "learning_rate": 1e-6, "log_every": LOGGED, "warmup": 0.0,
+        "schedule": "constant", "save_minutes": 1e9, "pack": size.pack[shape] if "packed" in way else 0,
+        "attention": "masked" if way in ("ours masked", "ours packed") else "auto",
         "precision": "bfloat16" if device == "cuda" else "float32",
     }  # fmt: skip
     job = Job(model=str(folder / "model"), cache=None)
@@ -320,7 +357,9 @@ def _ours(
 
         computed = dpo.cached_reference
 
-        def timed(*args: Any) -> Any:
+        def timed(model: Any, examples: Any, *rest: Any) -> Any:
+            computed(model, examples[: size.batch], *rest)  # warm
+            args = (model, examples, *rest)
             start = clock.now()
             found = computed(*args)
             clock.before = clock.now() - start
@@ -348,7 +387,8 @@ def _trl(
     tokenizer = AutoTokenizer.from_pretrained(model)
     shared = {
         "output_dir": str(out), "per_device_train_batch_size": size.batch, "num_train_epochs": 1, "learning_rate": 1e-6,
-        "lr_scheduler_type": "constant", "logging_steps": 1, "report_to": "none", "bf16": device == "cuda",
+        "lr_scheduler_type": "constant", "logging_steps": LOGGED, "logging_first_step": True, "report_to": "none",
+        "bf16": device == "cuda",
         "use_cpu": device == "cpu", "save_strategy": "no", "gradient_checkpointing": False, "max_length": 8192,
         "disable_tqdm": True,
     }  # fmt: skip
@@ -381,16 +421,26 @@ def _trl(
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'trainer':8} {'way':18} {'tok/s':>10} {'ms/step':>9} {'MiB':>8} {'x TRL':>6}  first losses"]
-    base = {r["trainer"]: r["tokens_per_second"] for r in rows if r["way"] == "trl"}
+    lines = [
+        f"{'trainer':8} {'way':16} {'tok/s':>8} {'x TRL':>6} {'with ref':>8} {'x TRL':>6} {'ms/step':>8} {'MiB':>7} "
+        f"{'x TRL':>6} {'off by':>8}  first loss"
+    ]
+    found = {(r["trainer"], r["way"]): r for r in rows}
     for r in rows:
-        ratio = f"{r['tokens_per_second'] / base[r['trainer']]:.2f}" if r["trainer"] in base else "-"
-        losses = " ".join(f"{loss:.4f}" for loss in r["losses"][:3])
+        trl, ours = found.get((r["trainer"], "trl")), found.get((r["trainer"], "ours"))
+        speed, with_ref, memory = (_ratio(r, trl, name) for name in ("tokens_per_second", "with_reference", "memory"))
+        off = "-"
+        if ours and r is not ours and r["way"].startswith("ours"):
+            off = f"{max(abs(a - b) for a, b in zip(r['losses'], ours['losses'], strict=True)):.5f}"
         lines.append(
-            f"{r['trainer']:8} {r['way']:18} {r['tokens_per_second']:10,.0f} {r['step_ms']:9,.1f} "
-            f"{r['memory'] / 2**20:8,.0f} {ratio:>6}  {losses}"
+            f"{r['trainer']:8} {r['way']:16} {r['tokens_per_second']:8,.0f} {speed:>6} {r['with_reference']:8,.0f} "
+            f"{with_ref:>6} {r['step_ms']:8,.1f} {r['memory'] / 2**20:7,.0f} {memory:>6} {off:>8}  {r['losses'][0]:.4f}"
         )
     return "\n".join(lines)
+
+
+def _ratio(row: Mapping[str, Any], base: Mapping[str, Any] | None, name: str) -> str:
+    return f"{row[name] / base[name]:.2f}" if base else "-"
 
 
 def _machine(device: str) -> str:
