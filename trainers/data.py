@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.models.local.checkpoints import first_line, need, open_checkpoint, quiet
+from rlhf_eval.models.local.checkpoints import UNBOUNDED, first_line, need, open_checkpoint, quiet
 from rlhf_eval.records import Demonstration, Message, PreferencePair
 from rlhf_eval.stages.pairs import Labelled
 
@@ -96,9 +96,10 @@ class Account:
 class Tokenized:
     """A tokenizer that is fit for training: with a chat template, an end-of-sequence token and a pad token."""
 
-    def __init__(self, tokenizer: Any, where: str) -> None:
+    def __init__(self, tokenizer: Any, where: str, context: int = UNBOUNDED) -> None:
         self.tokenizer = tokenizer
         self.where = where
+        self.context = context
         if not tokenizer.chat_template:
             raise UserError(
                 f"{where}: the tokenizer has no chat template, so prompts cannot be written out; put the template of the "
@@ -123,7 +124,7 @@ class Tokenized:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(found.path, **found.origin)
         except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: its tokenizer cannot be loaded: {first_line(error)}") from error
-        return cls(tokenizer, path)
+        return cls(tokenizer, path, found.context)
 
     def check_vocabulary(self, rows: int) -> None:
         """Raises UserError where the tokenizer knows tokens for which the model has no embedding row."""
@@ -218,7 +219,7 @@ def encode(
 ) -> list[E]:
     """The examples that ``one`` makes of the records, or counts as left out for the reason that it gives instead.
 
-    Raises UserError where none is left, or no answer ends as an answer must.
+    Raises UserError where none is left, one is longer than the model reads, or no answer ends as an answer must.
     """
     examples = []
     for record in records:
@@ -233,6 +234,11 @@ def encode(
     if not examples:
         why = "; ".join(f"{reason} ({count:,})" for reason, count in account.left_out.items())
         raise UserError(f"nothing to train on: {why or 'the data holds no rows'}")
+    if (longest := max(map(len, examples))) > tokens.context:
+        raise UserError(
+            f"a row has {longest:,} tokens and {tokens.where} reads at most {tokens.context:,}; set "
+            f"max_length={tokens.context}"
+        )
     if not any(tokens.eos in answer for example in examples for answer in example.answers):
         raise UserError(
             f"{tokens.where}: no answer ends with the end-of-sequence token "

@@ -146,8 +146,10 @@ def _pair(intake: Intake, row: Row) -> None:
     else:
         prompt = tuple(a for a, _ in takewhile(lambda two: two[0] == two[1], zip(*sides, strict=False)))
         sides = [side[len(prompt) :] for side in sides]
-    if not all(sides):
-        raise row.wrong("one side is the beginning of the other, or both are the same: a tie makes no pair")
+    if not all(sides) or sides[0] == sides[1]:
+        raise row.wrong(
+            "one side is the beginning of the other, or both are the same: a tie makes no pair; drop the row"
+        )
     question = _prompt(intake, prompt)
     made = [
         _completion(intake, question, side, row.label(f"{name}_model", "unknown"))

@@ -95,7 +95,7 @@ def test_the_other_formats(put: Put) -> None:
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"text": "x"}, "none of TRL's formats"),
-    ({"prompt": "Q", "chosen": "same", "rejected": "same"}, "a tie makes no pair"),
+    ({"prompt": "Q", "chosen": "same", "rejected": "same"}, "p.jsonl:2: one side is"),
     ({"chosen": [user("Q")], "rejected": [user("Q"), assistant("a")]}, "a tie makes no pair"),
     ({"prompt": "Q", "completion": "a", "label": "yes"}, "'label' must be true or false"),
     ({"messages": [user("Q")]}, "must end with an assistant turn"),

@@ -78,6 +78,11 @@ def test_a_long_row_may_be_refused_instead() -> None:
         encode_pairs(pairs(6), TOKENS, Limit(max_length=6, too_long="refuse"))
 
 
+def test_a_row_longer_than_the_model_reads_is_refused() -> None:
+    with pytest.raises(UserError, match=r"a row has \d+ tokens and small reads at most 6; set max_length=6"):
+        encode_pairs(pairs(6), Tokenized(tokenizer(), "small", context=6), LONG)
+
+
 def test_an_answer_that_does_not_fit_is_left_out_with_its_reason() -> None:
     talk = [demonstration(turns("fox"), "the " * 30), demonstration(turns("fox"), "dog")]
     rows, account = encode_demonstrations(talk, TOKENS, Limit(max_length=12))
