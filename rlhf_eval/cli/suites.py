@@ -43,20 +43,27 @@ def wanted(options: argparse.Namespace, table: Mapping[str, Any]) -> Suite | Non
 async def run(session: Session, suite: Suite, *, as_json: bool) -> None:
     """Run a suite and print its table."""
     result = await run_suite(session, suite)
-    if result.run is None:
-        print(f"\nsuite of {len(result.cells)} runs, dry run: nothing was asked and nothing was stored")
+    if session.options.dry_run:
+        print(f"\nsuite of {result.planned} runs, dry run: nothing was asked and nothing was stored")
         print(show.forecast(session))
-        return
+    elif result.run is not None:
+        _show(session, result, result.run.id, as_json=as_json)
+    if result.trouble is not None:
+        raise result.trouble
+
+
+def _show(session: Session, result: SuiteResult, run: str, *, as_json: bool) -> None:
     if as_json:
         for line in result.lines:
             about = {"benchmark": line.benchmark, "seeds": line.seeds, "headline": line.headline, "p_holm": line.p_holm}
             gap = to_row(line.gap) if line.gap else None
             print(json.dumps({"event": "estimate", **to_row(line.estimate), **about, "gap": gap}, ensure_ascii=False))
-        print(json.dumps({"event": "done", "verb": "suite", "run": result.run.id}))
+        ended = {"verb": "suite", "run": run, "runs": len(result.cells), "planned": result.planned}
+        print(json.dumps({"event": "done" if result.trouble is None else "partial", **ended}))
         return
     print(_table(result))
-    print(f"  results: {session.store.folder(result.run.id)}")
-    print(f"  next:    rlhf-eval runs show {result.run.id[-8:]}, for every number and its manifest")
+    print(f"  results: {session.store.folder(run)}")
+    print(f"  next:    rlhf-eval runs show {run[-8:]}, for every number and its manifest")
 
 
 def _table(result: SuiteResult) -> str:
@@ -66,7 +73,8 @@ def _table(result: SuiteResult) -> str:
     head = ["  benchmark", "of", "number", "value", "95 % interval", "n", "failed", "seeds", "behind the best"]
     ties = sum(line.headline and line.p_holm is not None and line.p_holm > 0.05 for line in result.lines)
     note = f"\n  = {ties} cannot be told from the best (paired by item, Holm)" if ties else ""
-    title = f"\nsuite: {len(result.cells)} runs, {done:,} of {total:,} prompts done"
+    part = "" if result.trouble is None else f"a part: {len(result.cells)} of "
+    title = f"\nsuite: {part}{result.planned} runs, {done:,} of {total:,} prompts done"
     return f"{title}\n{show.table(head, rows)}{note}"
 
 

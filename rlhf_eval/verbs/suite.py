@@ -11,7 +11,8 @@
       - {benchmark: reward_bench, prompts: path/to/reward-bench}
 
 Each combination is an ordinary ``evaluate`` run, found again by its content, so the suite resumes where it was interrupted
-and a benchmark that another suite has finished is not bought twice. Seeds are pooled by prompt: they tell how much the
+and a benchmark that another suite has finished is not bought twice. A run that fails does not keep the others from being
+done; the table then holds what there is and says that it is a part. Seeds are pooled by prompt: they tell how much the
 answers vary, not how much the prompts do.
 
     rlhf-eval evaluate suite.yaml --model tonight=hf:checkpoints/dpo
@@ -30,9 +31,10 @@ from typing import Any
 from rlhf_eval import registry
 from rlhf_eval.benchmarks.labels import agreement_gaps
 from rlhf_eval.config import build, read_yaml
-from rlhf_eval.errors import UserError
-from rlhf_eval.records import Estimate, Run, Usage
+from rlhf_eval.errors import BudgetExceeded, Interrupted, RlhfEvalError, UserError
+from rlhf_eval.records import Estimate, Run, Status, Usage
 from rlhf_eval.stats.intervals import PairedDifference, holm
+from rlhf_eval.store.writer import outcome_of
 from rlhf_eval.verbs.evaluate import EvaluateResult, Scoring, Settings, evaluate, understand
 from rlhf_eval.verbs.session import Session
 
@@ -98,9 +100,13 @@ class SuiteResult:
     """The suite's own run, which holds every estimate, and the table."""
 
     run: Run | None
-    """None in a dry run."""
+    """None in a dry run, and where no cell was done."""
     cells: tuple[Cell, ...]
+    planned: int
+    """Runs that the suite stands for."""
     lines: tuple[Line, ...] = field(default=())
+    trouble: RlhfEvalError | None = None
+    """What the first run that was not done ended with."""
 
 
 def read_suite(path: Path) -> Suite:
@@ -131,15 +137,24 @@ async def run_suite(session: Session, suite: Suite) -> SuiteResult:
     for plan in plans:
         if understand(plan.table).settings.judgments:
             raise UserError("a suite asks; score the judgments of a run by 'rlhf-eval evaluate NAME --judgments RUN'")
-    cells = []
+    cells: list[Cell] = []
+    trouble: RlhfEvalError | None = None
     for plan in plans:
         session.say(plan.benchmark + (f", seed {plan.seed}" if plan.seed is not None else ""))
-        cells.append(Cell(plan, await evaluate(session, plan.table)))
-    if session.options.dry_run:
-        return SuiteResult(None, tuple(cells))
+        try:
+            cells.append(Cell(plan, await evaluate(session, plan.table)))
+        except (Interrupted, BudgetExceeded) as error:
+            trouble = trouble or error
+            break
+        except RlhfEvalError as error:
+            session.say(f"{plan.benchmark}: {error}")
+            trouble = trouble or error
+    if session.options.dry_run or not cells:
+        return SuiteResult(None, tuple(cells), len(plans), trouble=trouble)
     rows = groupby(cells, key=lambda cell: cell.plan.row)
     lines = tuple(line for _, group in rows for line in _lines(session, list(group)))
-    return SuiteResult(_recorded(session, cells, lines), tuple(cells), lines)
+    run = _recorded(session, cells, lines, len(plans), trouble)
+    return SuiteResult(run, tuple(cells), len(plans), lines, trouble)
 
 
 def _plans(row: int, table: Mapping[str, Any], suite: Suite) -> list[Plan]:
@@ -210,19 +225,23 @@ def _marked(cell: Cell, found: Sequence[Estimate], seeds: int = 1) -> list[Line]
     return lines
 
 
-def _recorded(session: Session, cells: Sequence[Cell], lines: Sequence[Line]) -> Run:
-    """The suite's own run: it holds the table, and its inputs are the runs of the cells."""
+def _recorded(
+    session: Session, cells: Sequence[Cell], lines: Sequence[Line], planned: int, trouble: RlhfEvalError | None
+) -> Run:
+    """The suite's own run: it holds the table, and its inputs are the runs of the cells; a part of a suite is not done."""
     names: dict[str, int] = defaultdict(int)
     inputs = {}
     for cell in cells:
         name = cell.plan.benchmark
         names[name] += 1
         inputs[f"{name}/{names[name]}"] = cell.result.run.id
-    with session.begin("suite", {"cells": len(cells)}, inputs) as writer:
+    config = {"cells": len(cells)} if trouble is None else {"cells": len(cells), "planned": planned}
+    with session.begin("suite", config, inputs) as writer:
         if writer.run.status != "done":
             for line in lines:
                 about = {"benchmark": line.benchmark, "seeds": line.seeds, "p_holm": line.p_holm}
                 writer.append("estimates", replace(line.estimate, settings={**line.estimate.settings, **about}))
             usage = sum((cell.result.run.usage for cell in cells), Usage())
-            writer.finish("done", {"estimates": len(lines), "runs": len(cells)}, usage)
+            ended: tuple[Status, str] = ("done", "") if trouble is None else outcome_of(trouble)
+            writer.finish(ended[0], {"estimates": len(lines), "runs": len(cells)}, usage, ended[1])
         return writer.run

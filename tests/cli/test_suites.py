@@ -155,6 +155,25 @@ def test_what_does_not_fit_is_said_before_anything_runs(cli: Any, text: str, wor
     assert not cli.path.exists() or not cli.store.runs()
 
 
+def test_a_run_that_fails_leaves_a_part_of_the_table(cli: Any) -> None:
+    questions = cli.prompts(12)
+    row = "{{benchmark: winrate, prompts: {0}, baseline: 'mock:echo', judge: {{judge_model: 'mock:judge{1}'}}}}"
+    tables = [row.format(questions, option) for option in ("?fail=1", "")]
+    words = ("evaluate", suite(cli, f"benchmarks: [{', '.join(tables)}]"), "--model", "a=mock:writer")
+    ended = cli(*words)
+    assert ended.code == 3
+    assert "a part: 1 of 2 runs, 12 of 12 prompts done" in ended.out
+    assert "all 12 prompts failed" in ended.err
+    (part,) = cli.store.runs("suite")
+    assert part.status == "failed"
+    assert cli.done("leaderboard", "--json").events[0]["n"] == 12
+    assert cli(*words, "--json").events[-1]["event"] == "partial"
+    assert len(cli.store.runs("suite")) == 1
+    suite(cli, f"benchmarks: [{tables[1]}]")
+    assert "suite: 1 runs, 12 of 12 prompts done" in cli.done(*words).out
+    assert [run.status for run in cli.store.runs("suite")] == ["failed", "done"]
+
+
 def test_several_judges_name_their_own_models(cli: Any, pairs: Path) -> None:
     words = ("evaluate", "preference", "--prompts", pairs, "--judge", "length", "--judge", "pairwise")
     assert "each names its own model" in cli(*words, "--judge-model", "mock:judge").err
