@@ -1,8 +1,10 @@
 """Over-optimisation: where more choosing by a proxy stops paying in gold (Gao, Schulman and Hilton, arXiv 2210.10760).
 
 The gold curve of best-of-n over ``d = sqrt(KL)`` is fitted by ``R = d (a - b d)``: over-optimisation is shown where the
-interval of ``b`` lies above 0. The gold must be another judge than the proxy, or the curve cannot bend. KL is
-``log n - (n - 1)/n``, an upper bound; ``KL of the best of n`` is exact for the samples at hand, where answers repeat.
+interval of ``b`` lies above 0. A gold that has a highest value flattens by itself, and then ``b`` is above 0 without it:
+``late gain``, of the largest n over the middle one, says whether gold really falls. The gold must be another judge than the
+proxy, or the curve cannot bend. KL is ``log n - (n - 1)/n``, an upper bound; ``KL of the best of n`` is exact for the
+samples at hand, where answers repeat.
 
     rlhf-eval evaluate overoptimization --model sandbox:policy --set generate.n=64 --judge length --check gold
 """
@@ -15,7 +17,13 @@ from rlhf_eval.benchmarks.best_of_n import Scored, samples
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
-from rlhf_eval.stats.best_of_n import best_of_n_curve, best_of_n_kl, best_of_n_kl_exact, best_of_n_optimum
+from rlhf_eval.stats.best_of_n import (
+    best_of_n_curve,
+    best_of_n_kl,
+    best_of_n_kl_exact,
+    best_of_n_optimum,
+    best_of_n_scores,
+)
 from rlhf_eval.stats.intervals import mean_interval
 
 SHAPE: Shape = "answers"
@@ -60,6 +68,10 @@ def _fitted(scored: Scored, config: Config) -> list[Estimate]:
     curve = best_of_n_curve(scored.proxy_scores, scored.gold_scores, sizes, level=config.level)
     for n, interval in zip(sizes, curve, strict=True):
         found.append(estimate(f"gold of the best of {n}", interval, settings={**about, "n": n}))
+    middle, last = sizes[len(sizes) // 2], sizes[-1]
+    ends = best_of_n_scores(scored.proxy_scores, scored.gold_scores, [middle, last])
+    late = mean_interval(ends[:, 1] - ends[:, 0], level=config.level)
+    found.append(estimate("late gain", late, settings={**about, "from": middle, "to": last}))
     exact = best_of_n_kl_exact(scored.proxy_scores, sizes)
     for n, column in zip(sizes, exact.T, strict=True):
         settings = {**about, "n": n, "bound": float(best_of_n_kl(n))}

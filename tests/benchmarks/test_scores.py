@@ -216,6 +216,11 @@ def test_overoptimisation_needs_a_second_judge_and_sees_the_bend(make: Maker) ->
     scored(make, "truth", -((merit - 0.8) ** 2), first=False)
     found = {e.name: e for e in overoptimization.score(make.evidence(), overoptimization.Config(draws=200))}
     assert found["bend"].low > 0
+    late = found["late gain"]
+    assert (late.settings["from"], late.settings["to"]) == (4, 16)
+    assert late.value == pytest.approx(found["gold of the best of 16"].value - found["gold of the best of 4"].value)
+    assert late.high < 0
+    assert found["KL of the best of 4"].value < found["KL of the best of 4"].settings["bound"]
 
 
 def test_tasks_by_program(make: Maker) -> None:
