@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -94,6 +94,15 @@ def attempt(peer: str, subject: str, claims: Iterator[Claim]) -> Iterator[Claim]
     except BROKEN as error:
         words = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         yield absent(peer, subject, "the rest", f"the file is not as it was published: {words}")
+
+
+def of_files(peer: str, tree: Tree, tail: str, claims: Callable[[Tree, Path], Iterator[Claim]]) -> Iterator[Claim]:
+    """The claims of every file whose path ends in ``tail``; a single one, not here, where there is none."""
+    files = tree.find(tail)
+    if not files:
+        yield from missing(peer, [tail])
+    for file in files:
+        yield from attempt(peer, tree.name(file), claims(tree, file))
 
 
 def printed(text: str, least: float) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, of_files
 from rlhf_eval.stats.correlation import spearman
 
 PEER = "correlation"
@@ -25,11 +25,7 @@ PUBLISHED: Mapping[str, tuple[float, float]] = {
 
 def check(tree: Tree) -> Iterator[Claim]:
     """Claims of the table of benchmarks."""
-    files = tree.find(_TAIL)
-    if not files:
-        yield from missing(PEER, [_TAIL])
-    for file in files:
-        yield from attempt(PEER, tree.name(file), _table(tree, file))
+    return of_files(PEER, tree, _TAIL, _table)
 
 
 def _table(tree: Tree, file: Path) -> Iterator[Claim]:

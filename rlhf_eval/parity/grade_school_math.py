@@ -10,7 +10,7 @@ from typing import Any
 from rlhf_eval import registry
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.files import Row, read_rows
-from rlhf_eval.parity.claim import Claim, Tree, attempt, missing
+from rlhf_eval.parity.claim import Claim, Tree, of_files
 from rlhf_eval.records import Prompt
 
 PEER = "grade_school_math"
@@ -19,11 +19,7 @@ _TAIL = "data/example_model_solutions.jsonl"
 
 def check(tree: Tree) -> Iterator[Claim]:
     """Claims of every system in the file of solutions, whatever it is called."""
-    files = tree.find(_TAIL)
-    if not files:
-        yield from missing(PEER, [_TAIL])
-    for file in files:
-        yield from attempt(PEER, tree.name(file), _claims(tree, file))
+    return of_files(PEER, tree, _TAIL, _claims)
 
 
 def _claims(tree: Tree, file: Path) -> Iterator[Claim]:

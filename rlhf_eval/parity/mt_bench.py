@@ -18,7 +18,7 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.interop import mt_bench as reader
 from rlhf_eval.interop.files import Row, read_rows
 from rlhf_eval.models.base import Choice
-from rlhf_eval.parity.claim import Claim, Tree, attempt, missing
+from rlhf_eval.parity.claim import Claim, Tree, of_files
 from rlhf_eval.records import Estimate
 
 PEER = "mt_bench"
@@ -29,11 +29,7 @@ _Key = tuple[str, str, str]
 
 def check(tree: Tree) -> Iterator[Claim]:
     """Claims of every file of single grades."""
-    files = tree.find(_TAIL)
-    if not files:
-        yield from missing(PEER, [_TAIL])
-    for file in files:
-        yield from attempt(PEER, tree.name(file), _claims(tree, file))
+    return of_files(PEER, tree, _TAIL, _claims)
 
 
 def _claims(tree: Tree, file: Path) -> Iterator[Claim]:

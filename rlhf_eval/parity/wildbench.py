@@ -12,7 +12,7 @@ from rlhf_eval.benchmarks.wildbench import Config, score
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop import wildbench as reader
 from rlhf_eval.interop.files import read_document
-from rlhf_eval.parity.claim import Claim, Tree, absent, attempt, missing
+from rlhf_eval.parity.claim import Claim, Tree, absent, of_files
 from rlhf_eval.records import Estimate
 
 PEER = "wildbench"
@@ -23,11 +23,7 @@ RESULTS = "eval_results/v2.0625/score.v2/eval=gpt-4o-2024-05-13"
 
 def check(tree: Tree) -> Iterator[Claim]:
     """Claims of every model on the leaderboard."""
-    boards = tree.find(BOARD)
-    if not boards:
-        yield from missing(PEER, [BOARD])
-    for board in boards:
-        yield from attempt(PEER, tree.name(board), _board(tree, board))
+    return of_files(PEER, tree, BOARD, _board)
 
 
 def _board(tree: Tree, board: Path) -> Iterator[Claim]:
