@@ -5,7 +5,7 @@ forest(frame, order=names, x="win rate", reference=0.5)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import pandas as pd
@@ -13,6 +13,8 @@ import pandas as pd
 ROW, TILE = 28, 34
 """Pixels a row of intervals, and of a heat map."""
 MARKS = ("circle", "diamond", "square")
+SIGNED: Mapping[str, str] = {"form": "+.2f", "fine": "+.3f"}
+"""How differences without a unit are written."""
 
 
 def forest(
@@ -20,17 +22,17 @@ def forest(
     *,
     order: Sequence[str],
     x: str,
-    reference: float,
+    reference: float | None,
     groups: Sequence[str],
-    percent: bool = True,
+    form: str = ".0%",
+    fine: str = ".1%",
     unit: str = "prompts",
 ) -> alt.LayerChart:
     """A point with its interval for each row; columns ``name``, ``value``, ``low``, ``high``, ``n``, ``group``.
 
-    ``reference`` is where the line of no difference stands; ``groups`` are shown by shape and colour, and
-    ``unit`` is what n counts.
+    ``reference`` is where the line of no difference stands, if there is one; ``groups`` are shown by shape and colour,
+    ``form`` writes the axis and ``fine`` the numbers, and ``unit`` is what n counts.
     """
-    form = ".0%" if percent else "+.2f"
     across = alt.X("low:Q", title=x, axis=alt.Axis(format=form, tickCount=10), scale=alt.Scale(zero=False, nice=True))
     down = alt.Y(
         "name:N", sort=list(order), title=None,
@@ -43,13 +45,14 @@ def forest(
     shape = alt.Shape("group:N", sort=list(groups), legend=legend, scale=alt.Scale(domain=list(groups), range=MARKS))
     tips = [
         alt.Tooltip("name:N", title="row"),
-        alt.Tooltip("value:Q", title=x, format=".1%" if percent else "+.3f"),
-        alt.Tooltip("low:Q", title="95 % from", format=".1%" if percent else "+.3f"),
-        alt.Tooltip("high:Q", title="to", format=".1%" if percent else "+.3f"),
+        alt.Tooltip("value:Q", title=x, format=fine),
+        alt.Tooltip("low:Q", title="95 % from", format=fine),
+        alt.Tooltip("high:Q", title="to", format=fine),
         alt.Tooltip("n:Q", title=unit, format=","),
     ]
     base = alt.Chart(frame)
-    line = alt.Chart(pd.DataFrame({"at": [reference]})).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="at:Q")
+    at = pd.DataFrame({"at": [] if reference is None else [reference]})
+    line = alt.Chart(at).mark_rule(strokeDash=[4, 4], color="#888888").encode(x="at:Q")
     bars = base.mark_rule(strokeWidth=2).encode(x=across, x2="high:Q", y=down, color=colour, tooltip=tips)
     dots = base.mark_point(filled=True, size=85, opacity=1).encode(
         x="value:Q", y=down, color=colour, shape=shape, tooltip=tips

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dashboards import svg, words
 from dashboards.data import examples, results, studies
 from dashboards.data.examples import Example, Filters
-from dashboards.data.judges import card_of
 from dashboards.data.state import Nothing, unfinished
 from rlhf_eval import __version__
 from rlhf_eval.audit import card as cards
+from rlhf_eval.audit.shelf import card_of
 from rlhf_eval.benchmarks.boards import Board, boards
 from rlhf_eval.benchmarks.standings import Standing
 from rlhf_eval.store.runs import Store
@@ -213,7 +213,7 @@ def _newest(store: Store) -> str:
 
 def _unfinished(store: Store) -> list[str]:
     return [
-        f"<p><b>Partial:</b> run {_safe(u.run.id)} is {_safe(u.run.status)}, {u.done:,} of {u.total:,} prompts.</p>"
+        f"<p><b>Partial:</b> run {_safe(u.run.id)} is {_safe(u.run.status)}, {u.done:,} of {u.total:,} {u.unit}.</p>"
         for u in unfinished(store)
     ]
 

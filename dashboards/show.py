@@ -174,7 +174,7 @@ def _unfinished(found: Sequence[Unfinished]) -> None:
     for one in live[:2]:
         steps = one.run.counts.get("steps")
         begun = f"step {steps:,}" if steps else "nothing counted yet"
-        how_far = f"{one.done:,} of {one.total:,} prompts" if one.total else begun
+        how_far = f"{one.done:,} of {one.total:,} {one.unit}" if one.total else begun
         st.warning(f"`{one.run.id}` is running: {how_far}. Numbers are of what is there; intervals will narrow.")
     ended = [u for u in found if u.run.status != "running"]
     if ended:
@@ -234,14 +234,15 @@ def link(page: str, label: str, **query: str) -> None:
 
 
 def estimate(
-    found: Estimate, *, label: str, written: Callable[[Estimate], str] = words.rate, judge: str = "", note: str = ""
-) -> None:
+    found: Estimate, *, label: str, written: Callable[[Estimate], str] = words.rate, judge: str = "", note: str = "",
+    unit: str = "prompts",
+) -> None:  # fmt: skip
     """A number on a card: value, interval, n, judge and failures; grey with the reason where n is small."""
     value, _, interval = written(found).partition(" [")
-    doubt = words.doubt(found.n)
+    doubt = words.doubt(found.n, unit=unit)
     fine = [
         f"95 %: {interval.rstrip(']').replace(', ', ' to ')}" if interval else "",
-        words.about(found, judge=judge),
+        words.about(found, judge=judge, unit=unit),
         doubt,
         note,
     ]

@@ -41,19 +41,23 @@ def number(estimate: Estimate) -> str:
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
-def about(estimate: Estimate, *, judge: str = "") -> str:
+def about(estimate: Estimate, *, judge: str = "", unit: str = "prompts") -> str:
     """What a number must be read with: n, judge, failures; ``judge`` where the estimate does not say it."""
     settings: Mapping[str, Any] = estimate.settings
     named = judge or str(settings.get("judge", ""))
     failed = estimate.failed + int(settings.get("unreadable", 0) or 0)
-    parts = [f"n = {estimate.n:,} prompt{'s' * (estimate.n != 1)}", f"judge {named}" if named else ""]
+    parts = [f"n = {_count(estimate.n, unit)}", f"judge {named}" if named else ""]
     parts.append(f"{failed:,} failed or unreadable" if failed else "none failed")
     return ", ".join(part for part in parts if part)
 
 
-def doubt(n: int) -> str:
+def doubt(n: int, *, unit: str = "prompts") -> str:
     """Why a number of so few prompts is grey; empty where it is not."""
-    return f"only {n} prompt{'s' * (n != 1)}: too few to believe, at least {FEW} are wanted" if n < FEW else ""
+    return f"only {_count(n, unit)}: too few to believe, at least {FEW} are wanted" if n < FEW else ""
+
+
+def _count(n: int, unit: str) -> str:
+    return f"{n:,} {unit if n != 1 else unit.removesuffix('s')}"
 
 
 def command(*words: str, store: str) -> str:

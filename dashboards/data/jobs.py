@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from dashboards.data.state import Nothing
 from rlhf_eval.records import Run
+from rlhf_eval.stages.spending import how_far, seconds_of
 from rlhf_eval.store.runs import Store
 
 SILENT = 60.0
@@ -27,7 +28,9 @@ class Job:
     run: Run
     ended: int
     total: int
-    """Prompts; 0 where they are not counted, as in a training."""
+    """0 where nobody has counted."""
+    unit: str
+    """What is counted: ``prompts``, or ``steps`` of a training."""
     failed: int
     seconds: float
     """From its start to its last sign of life."""
@@ -46,7 +49,7 @@ class Job:
 
     @property
     def rate(self) -> float | None:
-        """Prompts a minute since its start; None before the first."""
+        """Prompts or steps a minute since its start; None before the first."""
         return 60 * self.ended / self.seconds if self.ended and self.seconds > 0 else None
 
     @property
@@ -160,20 +163,12 @@ def cached(store: Store) -> Mapping[str, int]:
 
 
 def _job(run: Run, now: datetime) -> Job:
-    counts = run.counts
-    return Job(
-        run=run,
-        ended=sum(counts.get(name, 0) for name in ("done", "failed", "skipped")),
-        # A training counts steps; its rows are no prompts that end one by one.
-        total=0 if run.verb == "train" else counts.get("total", 0),
-        failed=counts.get("failed", 0),
-        seconds=max(0.0, (_moment(run.updated, now) - _moment(run.started, now)).total_seconds()),
-        silent=max(0.0, (now - _moment(run.updated, now)).total_seconds()),
-    )
-
-
-def _moment(text: str, otherwise: datetime) -> datetime:
+    ended, total, unit = how_far(run)
     try:
-        return datetime.fromisoformat(text)
+        silent = max(0.0, (now - datetime.fromisoformat(run.updated)).total_seconds())
     except ValueError:
-        return otherwise
+        silent = 0.0
+    return Job(
+        run=run, ended=ended, total=total, unit=unit, failed=run.counts.get("failed", 0), seconds=seconds_of(run),
+        silent=silent,
+    )  # fmt: skip

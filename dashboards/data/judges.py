@@ -16,15 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from dashboards.data.labels import said_by_people
-from dashboards.data.reading import MOST, about, note, once, pick, prompts_of
+from dashboards.data.reading import MOST, about, once, pick, prompts_of
 from dashboards.data.state import Nothing
-from rlhf_eval.audit import card as cards
 from rlhf_eval.audit.card import Finding, JudgeCard
 from rlhf_eval.audit.compare import JudgeComparison, compare_judgments
-from rlhf_eval.audit.evidence import Evidence, gather, sign
+from rlhf_eval.audit.evidence import Evidence, gather, role, sign
 from rlhf_eval.audit.findings import audit
 from rlhf_eval.audit.measures import credit, decided, winners_share
 from rlhf_eval.audit.probes import words
+from rlhf_eval.audit.shelf import card_of, cards
 from rlhf_eval.benchmarks.comparisons import comparisons
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate, Judgment
@@ -106,13 +106,6 @@ class Quality:
         return next((a.finding for a in self.answers if a.finding.name in wanted), None)
 
 
-def role(judge: str) -> str:
-    """What a judge is to the others: ``gold``, ``human``, or nothing."""
-    if judge == "gold" or judge.startswith("gold#"):
-        return "gold"
-    return "human" if judge.startswith("human/") else ""
-
-
 def overview(store: Store) -> list[Row]:
     """Every judge with a stored verdict, those with most verdicts first; raises Nothing where there is none."""
     query = f"""
@@ -125,16 +118,11 @@ def overview(store: Store) -> list[Row]:
     rows = store.sql(query).to_pylist()
     if not rows:
         raise Nothing("No judge has said anything in this store yet.", command="rlhf-eval judge --judge-model SPEC")
-    audited = {name: run for name, (run, _) in _cards(store).items()}
+    audited = {name: card.run for name, card in cards(store).items()}
     return [
         Row(**{**row, "runs": tuple(row["runs"])}, role=role(row["judge"]), audited=audited.get(row["judge"], ""))
         for row in rows
     ]
-
-
-def card_of(store: Store, judge: str) -> JudgeCard | None:
-    """The newest card of a judge; None where it was never audited."""
-    return _cards(store).get(judge, ("", None))[1]
 
 
 def quality(store: Store, judge: str, *, most: int = MOST) -> Quality:
@@ -286,19 +274,3 @@ def _answers(card: JudgeCard | None, stored: Mapping[str, Finding]) -> tuple[Ans
             answers.append(Answer(finding=stored[name], source="stored verdicts"))
     measured = {a.finding.section for a in answers if a.finding.estimate is not None}
     return tuple(sorted(answers, key=lambda a: (a.finding.section not in measured, a.finding.estimate is None)))
-
-
-def _cards(store: Store) -> dict[str, tuple[str, JudgeCard]]:
-    """Judge to the run of its newest card and the card; one that cannot be read is named among the store's problems."""
-    found: dict[str, tuple[str, JudgeCard]] = {}
-    for run in sorted(store.runs("audit"), key=lambda run: (run.status == "done", run.id)):
-        path = store.folder(run.id) / "card.json"
-        try:
-            card = cards.from_json(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        except (OSError, UserError) as error:
-            note(store, f"{path}: skipped, {error}")
-            continue
-        found[card.judge] = (run.id, card)
-    return found

@@ -20,7 +20,7 @@ from typing import Literal
 from dashboards.data.reading import about, pick, prompts_of
 from dashboards.data.state import Nothing
 from rlhf_eval.audit.card import Finding
-from rlhf_eval.audit.evidence import gather
+from rlhf_eval.audit.evidence import gather, role
 from rlhf_eval.audit.findings import audit
 from rlhf_eval.benchmarks.evidence import Evidence
 from rlhf_eval.errors import UserError
@@ -218,7 +218,7 @@ def standing(store: Store, run: str, judge: str = "") -> Standing:
     told = judged(store, run)
     known = {tuple(sorted(j.completion_ids)) for j in told}
     labels = [label for label in said_by_people(store)[0] if tuple(sorted(label.completion_ids)) in known]
-    counts = Counter(j.judge for j in told if not j.judge.startswith(("human/", "gold")))
+    counts = Counter(j.judge for j in told if not role(j.judge))
     chosen = judge if judge in counts else next((name for name, _ in counts.most_common(1)), "")
     mine = [j for j in told if j.judge == chosen]
     findings: tuple[Finding, ...] = ()

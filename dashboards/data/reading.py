@@ -61,9 +61,3 @@ def about(
     wanted = sorted(set(completions))
     answers = pick(store, Completion, "id in (select unnest(?::varchar[]))", [wanted]) if wanted else []
     return {p.id: p for p in asked}, {c.id: c for c in answers}
-
-
-def note(store: Store, problem: str) -> None:
-    """Name something that could not be read among the store's problems, once."""
-    if problem not in store.problems:
-        store.problems.append(problem)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dashboards.data.judges import card_of, role
 from dashboards.data.state import Nothing
-from rlhf_eval.audit.card import summary
+from rlhf_eval.audit.evidence import role
+from rlhf_eval.audit.shelf import reputation
 from rlhf_eval.benchmarks import boards as all_boards
 from rlhf_eval.benchmarks.boards import Board
 from rlhf_eval.benchmarks.duels import Duel, duels
+from rlhf_eval.benchmarks.grades import GradeBoard, Graded, grade_boards, graded
 from rlhf_eval.benchmarks.standings import Hashes, Standing, categories, standings
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate, Message
@@ -42,10 +43,25 @@ def met(store: Store, *, run: str = "") -> tuple[Standing, ...]:
     return found
 
 
-def runs_with_judgments(store: Store, judge: str = "") -> list[str]:
-    """The runs that hold judgments, or those of one judge, newest first."""
-    table = store.sql("select distinct run_id from judgments where $1 in ('', judge) order by 1 desc", [judge])
-    return [str(run) for run in table.column(0).to_pylist()]
+def graded_answers(store: Store, *, run: str = "") -> tuple[Graded, ...]:
+    """Every model whose answers a judge graded one by one, in the whole store or in one run; raises Nothing without any."""
+    found = tuple(one for one in graded(store, runs=[store.find(run).id] if run else None) if one.read.any())
+    if not found:
+        raise Nothing("There is no graded answer here yet.", command="rlhf-eval judge --judge grade --judge-model SPEC")
+    return found
+
+
+def kinds(store: Store) -> tuple[bool, bool]:
+    """Whether the store holds comparisons of two answers, and grades of one."""
+    table = store.sql("select distinct len(completion_ids) as shown from judgments where error is null")
+    shown = table.column("shown").to_pylist()
+    return 2 in shown, 1 in shown
+
+
+def runs_with_judgments(store: Store, judge: str = "", *, answers: int = 2) -> list[str]:
+    """The runs that hold judgments of so many answers each, or those of one judge, newest first."""
+    query = "select distinct run_id from judgments where $1 in ('', judge) and len(completion_ids) = $2 order by 1 desc"
+    return [str(run) for run in store.sql(query, [judge, answers]).column(0).to_pylist()]
 
 
 def prompt_categories(store: Store) -> dict[str, Hashes]:
@@ -54,6 +70,14 @@ def prompt_categories(store: Store) -> dict[str, Hashes]:
         return categories(store)
     except UserError:
         return {}
+
+
+def graders(found: Sequence[Graded]) -> list[str]:
+    """The judges of single answers, the one with the most grades first, and last those that others are measured by."""
+    count: dict[str, int] = {}
+    for one in found:
+        count[one.judge] = count.get(one.judge, 0) + len(one.grade)
+    return sorted(count, key=lambda name: (bool(role(name)), -count[name], name))
 
 
 def judges(found: Sequence[Standing]) -> list[str]:
@@ -81,8 +105,8 @@ def default_pair(found: Sequence[Standing], judge: str) -> tuple[str, str]:
     return names[0], names[1] if len(names) > 1 else first
 
 
-def parts_of(known: Mapping[str, Hashes], found: Sequence[Standing]) -> list[str]:
-    """The categories of the prompts that these standings are about."""
+def parts_of(known: Mapping[str, Hashes], found: Sequence[Standing | Graded]) -> list[str]:
+    """The categories of the prompts that these judgments are about."""
     return [name for name, prompts in known.items() if any(np.isin(s.prompt, prompts).any() for s in found)]
 
 
@@ -91,6 +115,12 @@ def board(found: Sequence[Standing], judge: str, baseline: str, prompts: Hashes 
     mine = [s for s in found if s.judge == judge]
     parts = None if prompts is None else {"": prompts}
     return all_boards.boards(mine, judge=judge, baseline=baseline, parts=parts)[0]
+
+
+def grade_board(found: Sequence[Graded], judge: str, *, prompts: Hashes | None = None, turn: int = 0) -> GradeBoard:
+    """The board of one judge's grades, of some prompts or of one turn; raises UserError where it read none there."""
+    mine = [one.only(one.turn == turn) if turn else one for one in found if one.judge == judge]
+    return grade_boards(mine, judge=judge, parts=None if prompts is None else {"": prompts})[0]
 
 
 def compared(
@@ -217,7 +247,4 @@ def _question(messages: Sequence[Message]) -> str:
 
 def badge(store: Store, judge: str) -> str:
     """One line on a judge: the summary of its card, that it is what others are measured by, or that nobody knows."""
-    if role(judge):
-        return "what the other judges are measured by"
-    card = card_of(store, judge)
-    return summary(card) if card else "never measured: an audit says how far it can be believed"
+    return reputation(store, judge) or "never measured: an audit says how far it can be believed"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from dashboards.data.reading import note, once, pick
+from dashboards.data.reading import once, pick
 from dashboards.data.state import Nothing
 from rlhf_eval.records import Demonstration, Estimate, Judgment, PreferencePair
 from rlhf_eval.stages.card import VERSION, Card, card_of
@@ -119,11 +119,11 @@ def card(store: Store, run: str) -> tuple[Card, str]:
         made = msgspec.json.decode(path.read_bytes(), type=Card)
         if made.version <= VERSION:
             return made, "its run"
-        note(store, f"{path}: skipped, a data card of version {made.version}; this rlhf-eval reads up to {VERSION}")
+        store.note(f"{path}: skipped, a data card of version {made.version}; this rlhf-eval reads up to {VERSION}")
     except FileNotFoundError:
         pass
     except (OSError, msgspec.MsgspecError) as error:
-        note(store, f"{path}: skipped, not a data card: {error}")
+        store.note(f"{path}: skipped, not a data card: {error}")
     where = "run_id = ? order by hash(id), id limit ?"
     rows = _some(store, where, [run, MEASURED])
     return card_of(sheet_of(rows), name=run), f"{len(rows):,} of its pairs, measured for this page"

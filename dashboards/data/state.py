@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Run, fingerprint
+from rlhf_eval.stages.spending import how_far
 from rlhf_eval.store.runs import Store
 
 
@@ -29,7 +30,9 @@ class Unfinished:
     run: Run
     done: int
     total: int
-    """Prompts that ended, of all; 0 of 0 where the run has not counted yet."""
+    """What has ended, of all; of 0 where the run has not counted yet."""
+    unit: str
+    """What is counted: ``prompts``, or ``steps`` of a training."""
 
 
 def state(store: Store) -> str:
@@ -47,9 +50,8 @@ def unfinished(store: Store) -> list[Unfinished]:
     found = []
     for run in reversed(store.runs()):
         if run.status != "done":
-            ended = sum(run.counts.get(name, 0) for name in ("done", "failed", "skipped"))
-            total = 0 if run.verb == "train" else run.counts.get("total", 0)  # a training counts steps
-            found.append(Unfinished(run=run, done=ended, total=total))
+            done, total, unit = how_far(run)
+            found.append(Unfinished(run=run, done=done, total=total, unit=unit))
     return found
 
 

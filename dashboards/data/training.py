@@ -244,6 +244,14 @@ def steps_of(store: Store, run: str) -> list[Step]:
     return [_step(row, measured.get(int(row["step"]), {})) for row in store.sql(query, [run]).to_pylist()]
 
 
+def measured(store: Store, run: str, steps: Sequence[Step]) -> list[tuple[str, Estimate]]:
+    """What a training came to, with its interval: gold and proxy of its last evaluation, or a reward model's accuracy."""
+    last = steps[-1] if steps else None
+    found = [(f"{e.name.capitalize()} at step {last.step:,}", e) for e in (last.gold, last.reward) if e] if last else []
+    held = [e for e in store.read(Estimate, run=run) if e.name == "accuracy"]
+    return found + [("Accuracy on held-out pairs", e) for e in held]
+
+
 def written(store: Store, run: str, step: int, *, page: int = 0, size: int = 10) -> tuple[list[Written], int]:
     """One page of what a step wrote, lowest proxy reward first, and how many completions there are."""
     where = "run_id = ? and error is null and regexp_extract(model, '@([0-9]+)$', 1) = ?"

@@ -20,9 +20,11 @@ LISTED = 15
 def page() -> None:
     """Draw the page."""
     show.title("Compare", "Did the new checkpoint beat the old one, where, and on which prompts did it lose?")
-    found = show.ask(results.met)
+    left, middle, right, last = st.columns([3, 2, 2, 2])
+    with last:
+        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+    found = show.ask(results.met, run=run)
     known = show.ask(results.prompt_categories)
-    left, middle, right = st.columns([3, 2, 2])
     with left:
         judge = show.choice("Judge", results.judges(found), "judge")
     offered = results.models(found, judge)
@@ -36,16 +38,16 @@ def page() -> None:
         return
     every = results.compared(show.opened().store, found, judge, a, b, known)
     for duel in (d for d in every if not d.category):
-        _duel(duel, [d for d in every if d.category and d.via == duel.via], a, b)
-    _how(judge, a, b, by_category=any(d.category for d in every))
+        _duel(duel, [d for d in every if d.category and d.via == duel.via], a, b, run)
+    _how(judge, a, b, run, by_category=any(d.category for d in every))
 
 
-def _duel(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
+def _duel(duel: Duel, parts: Sequence[Duel], a: str, b: str, run: str) -> None:
     st.subheader(f"{words.escaped(a)} minus {words.escaped(b)}, {words.escaped(duel.via)}", anchor=False)
     _cards(duel, a, b)
     if len(parts) > 1:
         _categories(duel, parts, a, b)
-    _lost(duel, a, b)
+    _lost(duel, a, b, run)
 
 
 def _cards(duel: Duel, a: str, b: str) -> None:
@@ -105,7 +107,7 @@ def _twin(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     return frame.round({"difference": 3, "low": 3, "high": 3})
 
 
-def _lost(duel: Duel, a: str, b: str) -> None:
+def _lost(duel: Duel, a: str, b: str, run: str) -> None:
     """What it broke: the prompts that B won and A did not, each one click from its answers."""
     total = len(duel.flipped)
     if not total:
@@ -115,19 +117,20 @@ def _lost(duel: Duel, a: str, b: str) -> None:
     opponent = b if duel.via == DIRECT else duel.via.removeprefix("against ")
     shown = duel.flipped[:LISTED]
     texts = show.ask(results.prompt_texts, shown)
-    filters = {"judge": duel.judge, "a": a, "b": opponent, "outcome": OUTCOMES["lost"]}
+    filters = {"judge": duel.judge, "run": run, "a": a, "b": opponent, "outcome": OUTCOMES["lost"]}
     for prompt in shown:
         show.link("examples", words.short(texts.get(prompt, prompt), 110), **filters, at=prompt)
     if total > LISTED:
         show.link("examples", f"Read all that {words.short(a, 30)} lost to {words.short(opponent, 30)}", **filters)
 
 
-def _how(judge: str, a: str, b: str, *, by_category: bool) -> None:
+def _how(judge: str, a: str, b: str, run: str, *, by_category: bool) -> None:
+    parts = [*(["--run", run] if run else []), *(["--by", "category"] if by_category else [])]
     show.how(
         "Both models' mean share of the verdicts on each prompt that both have, subtracted, with a t interval over "
         "prompts (Wilson's where every prompt shows the same difference). Where the two met, their own judgments count; "
         "else those against a common baseline. *Prompts needed* is for 80 % power at this effect and spread.",
-        show.command("compare", a, b, "--judge", judge, *(["--by", "category"] if by_category else [])),
+        show.command("compare", a, b, "--judge", judge, *parts),
     )
 
 

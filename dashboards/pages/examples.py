@@ -23,7 +23,7 @@ VERDICTS = 12
 def page() -> None:
     """Draw the page."""
     show.title("Examples", "Why did it win or lose this prompt?")
-    found, kept, filters = _filtered()
+    found, kept, filters, run = _filtered()
     if not len(kept):
         st.info("No comparison passes these filters. Widen one of them.")
         return
@@ -36,24 +36,24 @@ def page() -> None:
     show.how(
         "A's share is the mean over every readable verdict of the judge on these two answers, both orders and all "
         "repeats; above one half A won. The win rate over all prompts, with its interval, is on Leaderboard and Compare.",
-        show.command("compare", one.left.model, one.right.model, "--judge", found.judge),
+        show.command(
+            "compare", one.left.model, one.right.model, "--judge", found.judge, *(["--run", run] if run else [])
+        ),
     )
     # While this one is read, the next is fetched.
     following = found.ids(int(kept[(place + 1) % len(kept)]))
     show.ask(examples.example, *following, judge=found.judge, model=filters.model)
 
 
-def _run() -> str:
-    return str(st.query_params.get("run", ""))
-
-
-def _filtered() -> tuple[Pairs, Ints, Filters]:
-    """The judge's pairs, which of them pass, and the filters."""
-    places = st.columns([3, 2, 2, 2])
-    met = show.ask(results.met)
+def _filtered() -> tuple[Pairs, Ints, Filters, str]:
+    """The judge's pairs, which of them pass, the filters, and the run where one was chosen."""
+    places = st.columns([3, 2, 2, 2, 2])
+    with places[4]:
+        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+    met = show.ask(results.met, run=run)
     with places[0]:
         judge = show.choice("Judge", results.judges(met), "judge")
-    found = show.ask(examples.pairs, judge, run=_run())
+    found = show.ask(examples.pairs, judge, run=run)
     models = show.ask(examples.models, judge)
     with places[1]:
         a = show.choice("A", models, "a", every="any model")
@@ -70,7 +70,7 @@ def _filtered() -> tuple[Pairs, Ints, Filters]:
     filters = Filters(model=a, opponent=b, category=category, outcome=outcome, gap=gap)
     prompts = show.ask(examples.prompts_in, category) if category else None
     chars = show.ask(examples.lengths) if gap else None
-    return found, examples.select(found, filters, prompts=prompts, chars=chars), filters
+    return found, examples.select(found, filters, prompts=prompts, chars=chars), filters, run
 
 
 def _browse(found: Pairs, kept: Ints) -> tuple[int, bool, bool]:

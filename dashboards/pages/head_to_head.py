@@ -17,12 +17,14 @@ AVERAGE = "strength against the average model, log-odds"
 def page() -> None:
     """Draw the page."""
     show.title("Head-to-head", "Who beats whom, and are there cycles?")
-    found = show.ask(results.met)
+    left, middle, right = st.columns([3, 2, 2])
+    with right:
+        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+    found = show.ask(results.met, run=run)
     known = show.ask(results.prompt_categories)
-    left, right = st.columns(2)
     with left:
         judge = show.choice("Judge", results.judges(found), "judge")
-    with right:
+    with middle:
         mine = [s for s in found if s.judge == judge]
         category = show.choice("Category", results.parts_of(known, mine), "category", every="all prompts")
     played = results.tournament(found, judge, known.get(category))
@@ -30,14 +32,14 @@ def page() -> None:
         st.warning(words.escaped(played.note))
     _matrix(played)
     _strengths(played)
-    _links(played)
+    _links(played, run)
     show.how(
         "Each cell is the row's mean share of the verdicts against the column over their prompts, with Wilson's interval "
         "clustered by prompt. Strengths are Bradley-Terry's from one score a prompt and pair, with a sandwich covariance "
         "clustered by prompt; *rank* is what each model can still be, all ranks right at once with 95 % probability. A "
         "*surprise* is a cell whose interval leaves out what the strengths predict. A cycle is three models that beat each "
         "other in a circle.",
-        show.command("leaderboard", "--judge", judge),
+        show.command("leaderboard", "--rank", "--judge", judge, *(["--run", run] if run else [])),
     )
 
 
@@ -93,7 +95,7 @@ def _strengths(played: Tournament) -> None:
     frame = pd.DataFrame(rows)
     show.chart(
         charts.forest(
-            frame.head(40), order=frame["name"].tolist(), x=AVERAGE, reference=0.0, groups=["strength"], percent=False
+            frame.head(40), order=frame["name"].tolist(), x=AVERAGE, reference=0.0, groups=["strength"], **charts.SIGNED
         ),
         alt=f"Bradley-Terry strengths with 95 % intervals, strongest first: {', '.join(played.models[:5])}.",
         twin=frame.drop(columns=["group"]).rename(columns={"name": "model", "value": "strength"}).round(3),
@@ -101,18 +103,19 @@ def _strengths(played: Tournament) -> None:
     )
 
 
-def _links(played: Tournament) -> None:
+def _links(played: Tournament, run: str) -> None:
     """The daily next steps: the two strongest that met, and the answers behind a cell."""
     met = {(cell.model, cell.opponent) for cell in played.cells}
     pair = next(((a, b) for a in played.models for b in played.models if (a, b) in met), None)
     if pair is None:
         return
     a, b = pair
+    two = {"judge": played.judge, "run": run, "a": a, "b": b}
     left, right = st.columns(2)
     with left:
-        show.link("compare", f"Compare {words.short(a, 30)} with {words.short(b, 30)}", judge=played.judge, a=a, b=b)
+        show.link("compare", f"Compare {words.short(a, 30)} with {words.short(b, 30)}", **two)
     with right:
-        show.link("examples", f"Read {words.short(a, 30)} against {words.short(b, 30)}", judge=played.judge, a=a, b=b)
+        show.link("examples", f"Read {words.short(a, 30)} against {words.short(b, 30)}", **two)
 
 
 if __name__ == "__main__":

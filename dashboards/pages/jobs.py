@@ -11,6 +11,8 @@ from dashboards.data import jobs
 from dashboards.data.jobs import Job
 from dashboards.data.state import Nothing
 from rlhf_eval.errors import UserError
+from rlhf_eval.records import Forecast
+from rlhf_eval.stages.spending import dollars, duration, forecast_cost, spending
 
 EVERY = 3
 """Seconds between two looks at running jobs."""
@@ -30,10 +32,12 @@ def page() -> None:
     st.subheader("All runs", anchor=False)
     _all(found)
     show.how(
-        "Progress is what each run last wrote about itself, every two seconds while it lives. The rate is prompts over the "
-        "time from its start to its last sign of life; expected cost is what was spent times all prompts over those that "
-        "ended. Before a run starts, the same command with --dry-run forecasts calls, tokens, dollars and time.",
-        show.command("runs", "ls"),
+        "Progress is what each run last wrote about itself, every two seconds while it lives. The rate is prompts or steps "
+        "over the time from its start to its last sign of life; cost *at this pace* is what was spent times all prompts "
+        "over those that ended. The forecast was made when the run started: the requests of up to 20 of its prompts, "
+        "counted without asking, times the length and time of earlier replies of the same models, scaled to all prompts. "
+        "Runs of fewer than 20 prompts have none. The same command with --dry-run forecasts before anything is spent.",
+        show.command("status"),
     )
 
 
@@ -52,33 +56,33 @@ def _at_work() -> None:
 
 def _running(job: Job) -> None:
     share = min(1.0, job.ended / job.total) if job.total else 0.0
-    parts = [f"{job.ended:,} of {job.total:,}" if job.total else _steps(job)]
+    parts = [_ended(job) or "nothing counted yet"]
     if job.rate:
         parts.append(f"{job.rate:,.0f} a minute")
     if job.left is not None:
-        parts.append(f"{_time(job.left)} left")
+        parts.append(f"{duration(job.left)} left")
     if job.failed:
         parts.append(f"{job.failed:,} failed")
     cost = job.run.usage.cost
     if cost:
-        expected = f" of about ${job.expected_cost:.2f}" if job.expected_cost else ""
-        parts.append(f"${cost:.2f}{expected}")
+        pace = f", {dollars(job.expected_cost)} in all at this pace" if job.expected_cost else ""
+        parts.append(f"{dollars(cost)} spent{pace}")
     st.progress(share, text=f"{job.run.id} · {' · '.join(parts)}")
+    told = spending(job.run)
+    if told:
+        st.caption(f"Against the forecast: {words.escaped('; '.join(told))}")
     if job.dead:
         st.warning(
-            f"No sign of life for {_time(job.silent)}: it was probably killed. What is done is stored; the command that "
+            f"No sign of life for {duration(job.silent)}: it was probably killed. What is done is stored; the command that "
             "started it goes on from there."
         )
         _resume(job)
 
 
-def _steps(job: Job) -> str:
-    steps = job.run.counts.get("steps")
-    return f"step {steps:,}" if steps else "nothing counted yet"
-
-
 def _ended(job: Job) -> str:
-    return _steps(job) if job.run.verb == "train" else "-"
+    if job.total:
+        return f"{job.ended:,} of {job.total:,} {job.unit}"
+    return f"{job.ended:,} {job.unit}" if job.ended else ""
 
 
 def _resume(job: Job) -> None:
@@ -108,16 +112,15 @@ def _failures(found: Sequence[Job]) -> None:
 
 def _cost(found: Sequence[Job]) -> None:
     rows = show.ask(jobs.spent)
-    dollars = sum(job.run.usage.cost for job in found)
+    money = sum(job.run.usage.cost for job in found)
     tokens = sum(job.run.usage.prompt_tokens + job.run.usage.completion_tokens for job in found)
     kept = show.ask(jobs.cached)
     made = sum(row.records for row in rows)
     free = sum(row.free for row in rows)
     columns = st.columns(3)
     with columns[0]:
-        show.card(
-            "Spent", f"${dollars:,.2f}", [f"{tokens:,} tokens", f"{len(found):,} runs; what was imported is not in it"]
-        )
+        about = [f"{tokens:,} tokens", f"{len(found):,} runs; what was imported is not in it"]
+        show.card("Spent", dollars(money), [*about, *_foreseen(found)])
     with columns[1]:
         share = f"{free / made:.0%}" if made else "-"
         show.card(
@@ -144,18 +147,26 @@ def _cost(found: Sequence[Job]) -> None:
         st.caption(f"{left_out:,} more models and judges that cost nothing here: imported, cached, or programs.")
 
 
+def _foreseen(found: Sequence[Job]) -> list[str]:
+    """What the runs with a price were expected to cost, beside what they did."""
+    known = [(job.run.forecast, job.run.usage.cost) for job in found if job.run.forecast and job.run.forecast.cost]
+    if not known:
+        return []
+    told, spent = sum(f.cost or 0.0 for f, _ in known), sum(cost for _, cost in known)
+    return [f"{len(known):,} of them with a forecast: {dollars(spent)} of {dollars(told)} expected"]
+
+
 def _all(found: Sequence[Job]) -> None:
     show.table(
-        ["run", "state", "ended", "failed", "took", "a minute", "dollars"],
+        ["run", "state", "ended", "failed", "a minute", "took", "expected", "cost", "expected cost"],
         [
             [
-                job.run.id, "silent" if job.dead else job.run.status,
-                f"{job.ended:,} of {job.total:,}" if job.total else _ended(job), f"{job.failed:,}", _time(job.seconds),
-                f"{job.rate:,.0f}" if job.rate else "-", f"{job.run.usage.cost:,.2f}",
+                job.run.id, "silent" if job.dead else job.run.status, _ended(job) or "-", f"{job.failed:,}",
+                f"{job.rate:,.0f}" if job.rate else "-", duration(job.seconds), *_forecast(job.run.forecast, job),
             ]
             for job in found[:SHOWN]
         ],
-        right=(2, 3, 4, 5, 6),
+        right=(2, 3, 4, 5, 6, 7, 8),
     )  # fmt: skip
     if len(found) > SHOWN:
         st.caption(f"The newest {SHOWN} of {len(found):,}.")
@@ -163,10 +174,10 @@ def _all(found: Sequence[Job]) -> None:
     show.link("lineage", f"Lineage of {run}", start=run)
 
 
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:,.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
+def _forecast(told: Forecast | None, job: Job) -> list[str]:
+    """Time that was expected, cost, and cost that was expected."""
+    seconds = duration(told.seconds) if told is not None and told.seconds is not None else "-"
+    return [seconds, dollars(job.run.usage.cost), forecast_cost(told) if told is not None and told.cost else "-"]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from dashboards import show, words
 from dashboards.data import labels
 from dashboards.data.labels import Choice, Question, Source
 from rlhf_eval.audit import card as cards
+from rlhf_eval.audit.evidence import role
 from rlhf_eval.errors import UserError
 from rlhf_eval.store.labels import check_person
 from rlhf_eval.store.runs import Store
@@ -162,7 +163,7 @@ def _undo() -> None:
 
 
 def _live(source: Source, person: str) -> None:
-    judge = show.choice("Held against the judge", [j for j in source.judges if not j.startswith("gold")], "judge")
+    judge = show.choice("Held against the judge", [j for j in source.judges if not role(j)], "judge")
     found = show.ask(labels.standing, source.run, judge)
     people = ", ".join(f"{name} {count:,}" for name, count in sorted(found.people.items())) or "none"
     bad = f"; both bad: {found.both_bad:,}" if found.both_bad else ""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -13,6 +16,7 @@ from dashboards.data.equal_length import at_equal_length
 from dashboards.data.examples import OUTCOMES
 from dashboards.data.state import Nothing
 from rlhf_eval.benchmarks.boards import Board
+from rlhf_eval.benchmarks.grades import GradeBoard, turns
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.length_control import StyleControlled
 
@@ -21,6 +25,31 @@ EVEN = 0.5
 DRAWN = 40
 """Models that the chart shows; the table has all."""
 TIED, BEHIND = "first, or not separable from it", "surely behind the first"
+VIEWS = {"": "Win rates", "grades": "Mean grades"}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a board's numbers are written: shares as percentages and points, grades as they are."""
+
+    column: str
+    axis: str
+    written: Callable[[Estimate], str]
+    scale: float
+    form: str
+    """Of a number in the table, in C's way."""
+    unit: str
+    """What n counts."""
+    reference: float | None = None
+
+    def gap(self, value: float) -> str:
+        """A difference of two models."""
+        return f"{self.scale * value:{self.signed}}{' points' if self.scale > 1 else ''}"
+
+    @property
+    def signed(self) -> str:
+        """The format of a difference."""
+        return f"+{self.form[1:-1]}f" if self.form[-1] == "f" else "+.1f"
 
 
 def page() -> None:
@@ -28,7 +57,9 @@ def page() -> None:
     show.title("Leaderboard", "Which checkpoint is best, and is that real?")
     measured = show.ask(results.measurements)
     try:
-        _win_rates()
+        compared, graded = show.ask(results.kinds)
+        view = show.switch("What is ranked", VIEWS, "view") if compared and graded else "grades" if graded else ""
+        (_mean_grades if view else _win_rates)()
     except Nothing as error:
         if not measured:
             raise
@@ -52,130 +83,178 @@ def _win_rates() -> None:
         mine = [s for s in found if s.judge == judge and baseline in (s.model, s.opponent)]
         category = show.choice("Category", results.parts_of(known, mine), "category", every="all prompts")
     board = results.board(found, judge, baseline, known.get(category))
-    _answer(board)
+    against = words.short(baseline, 50)
+    look = Look("win rate", f"win rate against {against}", words.rate, 100, "%.1f %%", "prompts", EVEN)
+    _answer(board, look, against=f" against {words.short(baseline, 40)}")
     frame = _frame(board)
-    _chart(board, frame)
-    _table(board, frame)
-    _how(board, run=run, category=category)
+    _draw(board, frame, look)
+    _next(board, _table(board, frame, look), run)
+    _how(
+        "One score a prompt: the mean share of the verdicts over both orders and all repeats. The interval is Wilson's, "
+        "with an effective n from the prompt-clustered standard error and a t quantile.",
+        ["--judge", judge, "--baseline", baseline], run=run, by="category" if category else "",
+    )  # fmt: skip
     if not category and st.toggle("At equal length", key="equal_length", bind="query-params", help=LENGTH):
         _equal_length(board, show.ask(at_equal_length, judge, baseline, run=run))
 
 
-def _answer(board: Board) -> None:
+def _mean_grades() -> None:
+    """The board of one judge of single answers, of all turns or of one."""
+    places = st.columns([3, 2, 2, 2])
+    with places[3]:
+        run = show.choice("Run", show.ask(results.runs_with_judgments, answers=1), "run", every="all runs")
+    found = show.ask(results.graded_answers, run=run)
+    known = show.ask(results.prompt_categories)
+    with places[0]:
+        judge = show.choice("Judge", results.graders(found), "judge")
+    mine = [one for one in found if one.judge == judge]
+    with places[1]:
+        category = show.choice("Category", results.parts_of(known, mine), "category", every="all prompts")
+    numbers = turns(mine)
+    with places[2]:
+        turn = show.choice("Turn", [str(n) for n in numbers], "turn", every="all turns") if len(numbers) > 1 else ""
+    board = results.grade_board(found, judge, prompts=known.get(category), turn=int(turn or 0))
+    form = f".{board.digits}f"
+    look = Look(
+        "mean grade", "mean grade", lambda e: f"{e.value:{form}} [{e.low:{form}}, {e.high:{form}}]", 1, f"%{form}",
+        "questions",
+    )  # fmt: skip
+    _answer(board, look)
+    frame = _frame(board)
+    _draw(board, frame, look)
+    _table(board, frame, look)
+    if len(board.rows) > 1:
+        show.link("judge_quality", "Is this judge right about which answer is better?", judge=judge)
+    _how(
+        "The mean of all grades; turns of one conversation and samples of one prompt are one cluster, and the interval is "
+        "Student's with that many degrees of freedom. Grades of different judges are different units.",
+        ["--grades", "--judge", judge], run=run, by="turn" if turn else "category" if category else "",
+    )  # fmt: skip
+
+
+def _answer(board: Board | GradeBoard, look: Look, *, against: str = "") -> None:
     """The daily question, answered before anything is clicked: the best, its lead, and who shares its place."""
     first = board.rows[0]
-    name = str(first.settings["model"])
     cards = st.columns(3)
     with cards[0]:
-        show.estimate(first, label=f"{words.short(name, 40)} against {words.short(board.baseline, 40)}")
+        label = f"{words.short(str(first.settings['model']), 40)}{against or ', ' + look.column}"
+        show.estimate(first, label=label, written=look.written, unit=look.unit)
     with cards[1]:
-        _lead(board)
+        _lead(board, look)
     with cards[2]:
-        _judge(board)
+        show.card("Judge", board.judge, [show.ask(results.badge, board.judge)])
+        show.link("judge_quality", "Can this judge be believed?", judge=board.judge)
 
 
-def _lead(board: Board) -> None:
+def _lead(board: Board | GradeBoard, look: Look) -> None:
     if len(board.rows) < 2:
-        low, high = board.rows[0].low, board.rows[0].high
-        sure = "surely better" if low > EVEN else "surely worse" if high < EVEN else "not separable"
-        show.card(f"Than {words.short(board.baseline, 40)}", sure, ["by whether the 95 % interval leaves out one half"])
+        if isinstance(board, Board):
+            low, high = board.rows[0].low, board.rows[0].high
+            sure = "surely better" if low > EVEN else "surely worse" if high < EVEN else "not separable"
+            fine = ["by whether the 95 % interval leaves out one half"]
+            show.card(f"Than {words.short(board.baseline, 40)}", sure, fine)
+        else:
+            show.card("Lead", "-", ["this judge graded one model only"], grey=True)
         return
     name, behind = words.short(str(board.rows[1].settings["model"]), 40), board.behind[1]
     tied, others = sum(not b.separable for b in board.behind[1:]), len(board.rows) - 1
     fine = [
         f"{tied} of {others} cannot be told from first place" if tied else "first place is separable from all",
-        f"by luck alone the best of as many equal models would seem {100 * board.luck:.1f} points ahead",
+        f"by luck alone the best of as many equal models would seem {look.gap(board.luck)[1:]} ahead",
     ]
     gap = behind.gap
     if gap is None or behind.p_holm is None:
-        show.card(f"Lead over {name}", "-", ["the two share no prompt", *fine])
+        show.card(f"Lead over {name}", "-", [f"the two share no {look.unit.removesuffix('s')}", *fine])
         return
-    spread = f"95 %: {100 * gap.low:+.1f} to {100 * gap.high:+.1f}, paired"
-    count = f"n = {gap.n:,} prompts, p = {behind.p_holm:.2g} (Holm)"
-    few = words.doubt(gap.n)
-    show.card(
-        f"Lead over {name}",
-        f"{100 * gap.value:+.1f} points",
-        [spread, count, *([few] if few else []), *fine],
-        grey=bool(few),
+    spread = (
+        f"95 %: {look.gap(gap.low).removesuffix(' points')} to {look.gap(gap.high).removesuffix(' points')}, paired"
     )
+    count = f"n = {gap.n:,} {look.unit}, p = {behind.p_holm:.2g} (Holm)"
+    few = words.doubt(gap.n, unit=look.unit)
+    show.card(f"Lead over {name}", look.gap(gap.value), [spread, count, *([few] if few else []), *fine], grey=bool(few))
 
 
-def _judge(board: Board) -> None:
-    show.card("Judge", board.judge, [show.ask(results.badge, board.judge)])
-    show.link("judge_quality", "Can this judge be believed?", judge=board.judge)
-
-
-def _frame(board: Board) -> pd.DataFrame:
+def _frame(board: Board | GradeBoard) -> pd.DataFrame:
     rows = []
     for place, (row, behind) in enumerate(zip(board.rows, board.behind, strict=True)):
         about = row.settings
+        counts: dict[str, object] = {"grades": about.get("grades")}
+        if isinstance(board, Board):
+            counts = {"won / tied / lost": f"{about['wins']} / {about['ties']} / {about['losses']}"}
+        note = words.doubt(row.n, unit="prompts" if isinstance(board, Board) else "questions")
         rows.append(
             {
                 "name": str(about["model"]),
                 "value": row.value,
-                "low": row.low,
-                "high": row.high,
+                "low": row.low if math.isfinite(row.low) else None,
+                "high": row.high if math.isfinite(row.high) else None,
                 "n": row.n,
                 "group": BEHIND if behind.separable else TIED,
-                "won / tied / lost": f"{about['wins']} / {about['ties']} / {about['losses']}",
+                **counts,
                 "failed": row.failed + int(about["unreadable"]),
                 "behind first": behind.gap.value if behind.gap else None,
                 "p (Holm)": behind.p_holm,
-                "note": words.doubt(row.n) or ("" if not place or behind.separable else "= first"),
+                "note": note or ("" if not place or behind.separable else "= first"),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _chart(board: Board, frame: pd.DataFrame) -> None:
+def _draw(board: Board | GradeBoard, frame: pd.DataFrame, look: Look) -> None:
     top = frame.head(DRAWN)
     groups = [group for group in (TIED, BEHIND) if (top["group"] == group).any()]
-    first, last = frame.iloc[0], frame.iloc[-1]
+    first, last = board.rows[0], board.rows[-1]
     alt = (
-        f"Win rates of {len(top)} models against {board.baseline} with 95 % intervals, best first: "
-        f"{first['name']} {first['value']:.1%}, last {last['name']} {last['value']:.1%}. The table below has all numbers."
+        f"{look.axis} of {len(top)} models with 95 % intervals, best first: {first.settings['model']} "
+        f"{look.written(first)}, last {last.settings['model']} {look.written(last)}. The table below has all numbers."
     )
+    percent = look.scale > 1
     drawing = charts.forest(
-        top, order=top["name"].tolist(), x=f"win rate against {words.short(board.baseline, 50)}", reference=EVEN,
-        groups=groups,
+        top, order=top["name"].tolist(), x=look.axis, reference=look.reference, groups=groups,
+        form=".0%" if percent else ".3~g", fine=".1%" if percent else look.form[1:], unit=look.unit,
     )  # fmt: skip
     show.draw(drawing, alt=alt, key="forest")
     if len(frame) > DRAWN:
         st.caption(f"The chart shows the first {DRAWN} of {len(frame)} models; the table has all.")
 
 
-def _table(board: Board, frame: pd.DataFrame) -> None:
-    """The chart's twin: every number, sortable; two chosen rows lead to Compare."""
-    names = {"name": "model", "value": "win rate", "low": "from", "high": "to"}
-    shown = frame.drop(columns=["group"]).rename(columns=names)
-    shares = ["win rate", "from", "to", "behind first"]
-    shown[shares] = 100 * shown[shares].astype(float)
-    percent, points = (st.column_config.NumberColumn(format=form) for form in ("%.1f %%", "%.1f points"))
-    chosen = st.dataframe(
-        shown, hide_index=True, placeholder="-", key="board", on_select="rerun", selection_mode="multi-row",
-        alt=f"Win rates against {board.baseline}, judge {board.judge}",
-        column_config={
-            "model": st.column_config.TextColumn(pinned=True), "win rate": percent, "from": percent, "to": percent,
-            "behind first": points,
-            "p (Holm)": st.column_config.NumberColumn(format="%.2g"),
-        },
-    )  # fmt: skip
-    _next(board, [str(shown.iloc[row]["model"]) for row in chosen["selection"]["rows"]])
+def _table(board: Board | GradeBoard, frame: pd.DataFrame, look: Look) -> list[str]:
+    """The chart's twin: every number, sortable; returns the models of the rows that were chosen."""
+    shown = frame.drop(columns=["group"]).rename(
+        columns={"name": "model", "value": look.column, "low": "from", "high": "to"}
+    )
+    numbers = [look.column, "from", "to", "behind first"]
+    shown[numbers] = look.scale * shown[numbers].astype(float)
+    plain = st.column_config.NumberColumn(format=look.form)
+    gap = "%.1f points" if look.scale > 1 else look.form
+    columns = {
+        "model": st.column_config.TextColumn(pinned=True), look.column: plain, "from": plain, "to": plain,
+        "behind first": st.column_config.NumberColumn(format=gap), "p (Holm)": st.column_config.NumberColumn(format="%.2g"),
+    }  # fmt: skip
+    about: dict[str, Any] = {
+        "hide_index": True, "placeholder": "-", "key": "board", "alt": f"{look.axis}, judge {board.judge}",
+        "column_config": columns,
+    }  # fmt: skip
+    if not isinstance(board, Board):
+        st.dataframe(shown, **about)
+        return []
+    chosen = st.dataframe(shown, on_select="rerun", selection_mode="multi-row", **about)
+    return [str(shown.iloc[row]["model"]) for row in chosen["selection"]["rows"]]
 
 
-def _next(board: Board, chosen: Sequence[str]) -> None:
+def _next(board: Board, chosen: Sequence[str], run: str) -> None:
     """Where to go from here: the chosen rows, or else the first two."""
     names = [str(row.settings["model"]) for row in board.rows]
     a = chosen[0] if chosen else names[0]
     b = chosen[1] if len(chosen) > 1 else next((n for n in names if n != a), board.baseline)
     left, right, behind = st.columns(3)
+    filters = {"judge": board.judge, "run": run}
     with left:
-        show.link("compare", f"Compare {words.short(a, 32)} with {words.short(b, 32)}", judge=board.judge, a=a, b=b)
+        show.link("compare", f"Compare {words.short(a, 32)} with {words.short(b, 32)}", **filters, a=a, b=b)
     with right:
         show.link(
             "examples", f"Read where {words.short(a, 32)} lost to {words.short(board.baseline, 32)}",
-            judge=board.judge, a=a, b=board.baseline, outcome=OUTCOMES["lost"],
+            **filters, a=a, b=board.baseline, outcome=OUTCOMES["lost"],
         )  # fmt: skip
     with behind:
         show.link(
@@ -231,16 +310,12 @@ def _measurements(measured: Sequence[tuple[str, Estimate]]) -> None:
     )
 
 
-def _how(board: Board, *, run: str, category: str) -> None:
-    parts = ["leaderboard", "--judge", board.judge, "--baseline", board.baseline]
-    parts += ["--run", run] if run else []
-    parts += ["--by", "category"] if category else []
+def _how(text: str, flags: Sequence[str], *, run: str, by: str) -> None:
     show.how(
-        "One score a prompt: the mean share of the verdicts over both orders and all repeats. The interval is Wilson's, "
-        "with an effective n from the prompt-clustered standard error and a t quantile. Models are held against the first "
-        "by the *paired* difference over shared prompts, with Holm's correction; overlapping intervals are not used. "
-        "Failed and unreadable judgments are counted beside the number and never scored.",
-        show.command(*parts),
+        f"{text} Models are held against the first by the *paired* difference over what both answered, with Holm's "
+        "correction; overlapping intervals are not used. Failed and unreadable judgments are counted beside the number and "
+        "never scored.",
+        show.command("leaderboard", *flags, *(["--run", run] if run else []), *(["--by", by] if by else [])),
     )
 
 

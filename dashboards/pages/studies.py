@@ -47,7 +47,7 @@ def _measure(measure: str, arms: Sequence[Arm], control: str, *, key: str) -> No
         drawing = charts.forest(
             pd.DataFrame([_line(arm.name, arm.gap) for arm in compared if arm.gap]),
             order=[arm.name for arm in compared], x=f"difference from {control}", reference=0.0, groups=["arm"],
-            percent=False, unit="seeds",
+            unit="seeds", **charts.SIGNED,
         )  # fmt: skip
         best = max(compared, key=lambda arm: arm.gap.value if arm.gap else -math.inf)
         alt = (

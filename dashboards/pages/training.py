@@ -31,10 +31,10 @@ def page() -> None:
     with right:
         beside = show.choice("Beside it", [row.run for row in rows if row.run != run], "beside", every="nothing")
     row = next(row for row in rows if row.run == run)
-    _head(row)
+    over = show.ask(training.overoptimization, run)
+    _head(row, over.steps)
     _scalars([run, *([beside] if beside else [])])
     st.subheader("Over-optimisation", anchor=False)
-    over = show.ask(training.overoptimization, run)
     _over(over)
     _bends(show.ask(training.bends))
     if over.steps:
@@ -51,7 +51,7 @@ def page() -> None:
     )
 
 
-def _head(row: Row) -> None:
+def _head(row: Row, steps: Sequence[Step]) -> None:
     if row.status == "running":
         st.info(f"Still running: step {row.steps:,}.")
     elif row.status != "done":
@@ -63,11 +63,15 @@ def _head(row: Row) -> None:
         show.card("Trainer", row.trainer or "?", [f"from {row.base}" if row.base else "", f"{row.steps:,} steps"])
     with columns[1]:
         show.card("Trained", f"{row.tokens:,} tokens", [f"{row.seconds:,.0f} s since the start", f"data: {_data(row)}"])
-    shown = [name for name in ("gold", "reward", "accuracy", "loss", "kl", "length") if name in row.final][:2]
-    for column, name in zip(columns[2:], shown, strict=False):
+    found = training.measured(show.opened().store, row.run, steps)
+    for column, (label, e) in zip(columns[2:], found, strict=False):
+        with column:
+            show.estimate(e, label=label, written=words.number)
+    bare = [name for name in ("accuracy", "loss", "kl", "length") if name in row.final]
+    for column, name in zip(columns[2 + len(found) :], bare, strict=False):
         with column:
             what = training.WHAT[name]
-            show.card(f"Last {what}", f"{row.final[name]:.4g}", ["a single evaluation or batch, no interval"])
+            show.card(f"Last {what}", f"{row.final[name]:.4g}", ["of a single batch or evaluation: no interval"])
     show.link("lineage", "Where its data comes from, and what was made with the checkpoint", start=row.run)
 
 

@@ -21,6 +21,15 @@ FIRST, SECOND, GRADED = 1, -1, 0
 """Which of the two stood first; a grade is given to each alone."""
 
 RANK = ("gold", "human")
+
+
+def role(judge: str) -> str:
+    """What a judge is to the others: ``gold``, ``human``, or nothing."""
+    if judge == "gold" or judge.startswith("gold#"):
+        return "gold"
+    return "human" if judge.startswith("human/") else ""
+
+
 """Which reference is the first, where there are several."""
 
 MOST_GRADED = 16

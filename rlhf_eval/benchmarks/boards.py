@@ -22,6 +22,10 @@ from rlhf_eval.stats.intervals import PairedDifference, holm, winners_curse
 LEVEL = 0.95
 
 
+class Uncompared(UserError):
+    """No judge has compared two models here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behind:
     """How far a model lies behind the first."""
@@ -61,7 +65,7 @@ def boards(
     there is nothing to show.
     """
     if not found:
-        raise UserError(
+        raise Uncompared(
             "the store holds no comparison of two models yet; run 'rlhf-eval evaluate winrate' or 'rlhf-eval load'"
         )
     made = []
@@ -95,21 +99,20 @@ def _by_judge(found: Sequence[Standing], wanted: str) -> list[tuple[str, list[St
 def _board(judge: str, baseline: str, rivals: Sequence[Standing], category: str) -> Board:
     rated = sorted(((s, s.estimate(LEVEL)) for s in rivals), key=lambda pair: (-pair[1].value, pair[0].model))
     rows = tuple(estimate for _, estimate in rated)
-    ordered = [standing for standing, _ in rated]
+    gaps = [difference(rated[0][0], other, level=LEVEL) for other, _ in rated[1:]]
+    behind = behind_first(gaps) if rated else ()
+    return Board(judge=judge, baseline=baseline, rows=rows, behind=behind, category=category, luck=luck_of(rows))
+
+
+def luck_of(rows: Sequence[Estimate]) -> float:
+    """How far the best of as many equal models would seem ahead by chance alone; 0 where nobody can say."""
     luck = winners_curse(len(rows), float(np.median([row.settings["se"] for row in rows]))) if len(rows) > 1 else 0.0
-    return Board(
-        judge=judge,
-        baseline=baseline,
-        rows=rows,
-        behind=_behind(ordered),
-        category=category,
-        luck=luck if np.isfinite(luck) else 0.0,
-    )
+    return luck if np.isfinite(luck) else 0.0
 
 
-def _behind(ordered: Sequence[Standing]) -> tuple[Behind, ...]:
-    gaps = [difference(ordered[0], other, level=LEVEL) for other in ordered[1:]]
+def behind_first(gaps: Sequence[PairedDifference | None]) -> tuple[Behind, ...]:
+    """How the first compares with itself, which says nothing, and with each of the others, p-values corrected by Holm."""
     known = [gap.p_value for gap in gaps if gap is not None]
     adjusted = iter(holm(known).tolist() if known else [])
     others = [Behind(gap=gap, p_holm=next(adjusted) if gap is not None else None) for gap in gaps]
-    return (Behind(gap=None, p_holm=None), *others) if ordered else ()
+    return (Behind(gap=None, p_holm=None), *others)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlhf_eval import registry
+from rlhf_eval.benchmarks.boards import Uncompared
 from rlhf_eval.cli import pages, sets, show, show_audit, show_plans, show_ratings, show_step, show_train, suites
 from rlhf_eval.cli.show_boards import boards as show_boards
 from rlhf_eval.config import apply_sets, read_yaml
@@ -19,7 +20,7 @@ from rlhf_eval.errors import BudgetExceeded, GateFailed, UserError
 from rlhf_eval.store.cache import ResponseCache
 from rlhf_eval.verbs.audit import audit, compare_judges
 from rlhf_eval.verbs.compare import compare
-from rlhf_eval.verbs.leaderboard import leaderboard, ranking
+from rlhf_eval.verbs.leaderboard import Board, GradeBoard, leaderboard, mean_grades, ranking
 from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe, run_verb, with_sets
 from rlhf_eval.verbs.session import Cluster, Options, Session
 
@@ -151,24 +152,40 @@ def _online(options: argparse.Namespace) -> int:
 def _leaderboard(options: argparse.Namespace) -> int:
     session = Session(Options(store=Path(options.store)))
     if options.rank:
-        if options.baseline or options.by or options.format not in ("table", "json"):
+        if options.baseline or options.by or options.grades or options.format not in ("table", "json"):
             raise UserError("--rank compares all models with each other, as a table or --json; leave the rest out")
-        found = ranking(session, judge=options.judge, run=options.run)
-        show_ratings.ratings(found, as_json=options.json or options.format == "json")
+        ranked = ranking(session, judge=options.judge, run=options.run)
+        show_ratings.ratings(ranked, as_json=options.json or options.format == "json")
         return 0
-    boards = leaderboard(
-        session, judge=options.judge, baseline=options.baseline, run=options.run, by_category=options.by == "category"
-    )
     form = "json" if options.json else options.format
-    show_boards(boards, form)
+    found = _boards(options, session)
+    show_boards(found, form)
     if form == "table":
-        show.after_boards(boards, session)
+        show.after_boards(found, session)
     return 0
+
+
+def _boards(options: argparse.Namespace, session: Session) -> Sequence[Board | GradeBoard]:
+    """Boards of win rates; of mean grades where they were asked for, or are all that there is."""
+    chosen = {"judge": options.judge, "run": options.run}
+    if options.grades or options.by == "turn":
+        if options.baseline:
+            raise UserError("grades of single answers have no baseline; leave --baseline out")
+        return mean_grades(session, **chosen, by=options.by)
+    try:
+        return leaderboard(session, **chosen, baseline=options.baseline, by_category=bool(options.by))
+    except Uncompared as error:
+        try:
+            return mean_grades(session, **chosen, by=options.by)
+        except UserError:
+            raise error from None
 
 
 def _compare(options: argparse.Namespace) -> int:
     session = Session(Options(store=Path(options.store)))
-    found = compare(session, options.a, options.b, judge=options.judge, by_category=options.by == "category")
+    found = compare(
+        session, options.a, options.b, judge=options.judge, run=options.run, by_category=options.by == "category"
+    )
     show.comparisons(found, session, as_json=options.json)
     if options.fail_on_regression:
         worse = [c for c in found if c.estimate.high < 0 and not c.category]

@@ -13,17 +13,19 @@ from typing import Any
 from msgspec import to_builtins
 
 from rlhf_eval.audit import card as judge_card
+from rlhf_eval.audit.shelf import CARD_MARKDOWN
 from rlhf_eval.benchmarks.duels import Duel
 from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
+from rlhf_eval.stages.spending import how_far, spending
 from rlhf_eval.store.cache import CacheStats
 from rlhf_eval.store.runs import Store
-from rlhf_eval.verbs.audit import CARD_MARKDOWN, AuditResult, stamp
+from rlhf_eval.verbs.audit import AuditResult, stamp
 from rlhf_eval.verbs.doctor import Check
 from rlhf_eval.verbs.evaluate import EvaluateResult
 from rlhf_eval.verbs.flow import FlowResult
 from rlhf_eval.verbs.forecast import forecasts
-from rlhf_eval.verbs.leaderboard import Board
+from rlhf_eval.verbs.leaderboard import Board, GradeBoard
 from rlhf_eval.verbs.load import LoadResult
 from rlhf_eval.verbs.pairs import PairsResult
 from rlhf_eval.verbs.recipe import Step
@@ -83,18 +85,17 @@ def _set_details(result: PairsResult, session: Session) -> None:
     for words in result.card.warnings:
         print(f"  ! {words}")
     for judge in result.card.about.get("judges", ()):
-        if not judge.startswith(("gold", "human/")):  # the truth has no card
-            print(f"  {stamp(session, judge)}")
+        print(f"  {stamp(session, judge)}")
     for page in result.written:
         print(f"  written: {page}")
 
 
-def after_boards(found: Sequence[Board], session: Session) -> None:
+def after_boards(found: Sequence[Board | GradeBoard], session: Session) -> None:
     """Below the boards: what is known of their judges, and the next command."""
     for judge in dict.fromkeys(board.judge for board in found):
         print(f"  {stamp(session, judge)}")
     best = found[0].rows
-    if len(best) > 1:
+    if len(best) > 1 and isinstance(found[0], Board):
         names = [str(row.settings["model"]) for row in best[:2]]
         print(f"\n  next:    rlhf-eval compare {names[0]} {names[1]}{_store_flag(session)}")
 
@@ -148,6 +149,7 @@ def run(found: Run, store: Store, *, as_json: bool) -> None:
     from rlhf_eval.config import write_yaml
 
     print(write_yaml(to_row(found)).rstrip())
+    _against_forecast(found)
     shown = store.read(Estimate, run=found.id)
     if shown:
         print(estimates(shown))
@@ -159,14 +161,20 @@ def status(found: Run, *, as_json: bool) -> None:
     if as_json:
         _emit({"event": "status", **to_row(found)})
         return
-    done = sum(found.counts.get(name, 0) for name in ("done", "failed", "skipped"))
-    total = found.counts.get("total", 0)
-    share = f"{done:,} of {total:,} prompts" if total else _counts(found) or "nothing counted yet"
+    done, total, unit = how_far(found)
+    share = f"{done:,} of {total:,} {unit}" if total else _counts(found) or "nothing counted yet"
     tokens = found.usage.prompt_tokens + found.usage.completion_tokens
     print(f"{found.id}  {found.status}: {share}, {found.counts.get('failed', 0)} failed")
     print(f"  {tokens:,} tokens, ${found.usage.cost:.4f}; last heard of {found.updated}")
+    _against_forecast(found)
     if found.message:
         print(f"  {found.message}")
+
+
+def _against_forecast(found: Run) -> None:
+    lines = spending(found)
+    if lines:
+        print(f"  forecast: {'; '.join(lines)}")
 
 
 def cache(stats: CacheStats, session: Session, *, as_json: bool) -> None:

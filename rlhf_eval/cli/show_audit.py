@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from rlhf_eval.audit.compare import JudgeComparison
+from rlhf_eval.audit.shelf import CARD_MARKDOWN
 from rlhf_eval.cli import show
 from rlhf_eval.records import Estimate
-from rlhf_eval.verbs.audit import CARD_MARKDOWN, AuditResult, render
+from rlhf_eval.verbs.audit import AuditResult, render
 from rlhf_eval.verbs.session import Session
 
 

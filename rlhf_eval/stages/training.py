@@ -52,8 +52,9 @@ class Data:
     """Pairs on which a reward model is measured; never trained on."""
 
     def counts(self) -> dict[str, int]:
-        """How many records of each kind there are, the kinds without any left out."""
-        return {name: len(getattr(self, name)) for name in self.__dataclass_fields__ if getattr(self, name)}
+        """How many records of each kind there are, the kinds without any left out; both sides of a pair are one pair."""
+        found = {name: len(getattr(self, name)) for name in self.__dataclass_fields__ if getattr(self, name)}
+        return {name: count for name, count in found.items() if name != "labelled" or not self.pairs}
 
 
 def _drop(_: Mapping[str, Any]) -> None:

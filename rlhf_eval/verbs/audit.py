@@ -19,9 +19,10 @@ from rlhf_eval.audit import card as judge_card
 from rlhf_eval.audit.buy import Shopping, purchases
 from rlhf_eval.audit.card import JudgeCard
 from rlhf_eval.audit.compare import JudgeComparison, compare_judgments
-from rlhf_eval.audit.evidence import gather
+from rlhf_eval.audit.evidence import gather, role
 from rlhf_eval.audit.findings import Config
 from rlhf_eval.audit.findings import audit as findings_of
+from rlhf_eval.audit.shelf import CARD_JSON, CARD_MARKDOWN, read_card, reputation
 from rlhf_eval.benchmarks.comparisons import comparisons
 from rlhf_eval.errors import BudgetExceeded, UserError
 from rlhf_eval.records import Completion, Judgment, Prompt, Run, Usage, fingerprint
@@ -41,8 +42,6 @@ from rlhf_eval.verbs.audit_sources import (
 )
 from rlhf_eval.verbs.flow import Bench, FlowResult, Ledger, account, follow
 from rlhf_eval.verbs.session import Session
-
-CARD_JSON, CARD_MARKDOWN = "card.json", "card.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +89,12 @@ async def audit(session: Session, table: Mapping[str, Any]) -> AuditResult:
         return AuditResult(flow.run, flow, card)
 
 
-def card_of(session: Session, judge: str) -> JudgeCard | None:
-    """The newest card of the judge of exactly this name; None where it was never audited."""
-    runs = [run for run in session.store.runs("audit") if run.config.get("judge") == judge]
-    for run in sorted(runs, key=lambda run: (run.status == "done", run.id), reverse=True):
-        card = read_card(session.store, run)
-        if card is not None:
-            return card
-    return None
-
-
 def stamp(session: Session, judge: str) -> str:
-    """The line that stands beside every result of a judge: its card's headline, or how to get one."""
-    card = card_of(session, judge)
-    if card is not None:
-        return f"judge card: {judge_card.summary(card)}"
-    return f"judge card: none, the judge was never measured; rlhf-eval audit --judge '{judge}'"
-
-
-def read_card(store: Store, run: Run) -> JudgeCard | None:
-    """The card that lies in a run's folder; None where there is none."""
-    try:
-        return judge_card.from_json((store.folder(run.id) / CARD_JSON).read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+    """The line that stands beside every result of a judge: what is known of it, or how to get to know it."""
+    if role(judge):
+        return f"judge: {judge}, {reputation(session.store, judge)}"
+    known = reputation(session.store, judge) or f"none, the judge was never measured; rlhf-eval audit --judge '{judge}'"
+    return f"judge card: {known}"
 
 
 def render(card: JudgeCard) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from rlhf_eval import registry
 from rlhf_eval.audit.buy import KINDS
+from rlhf_eval.audit.evidence import role
 from rlhf_eval.audit.probes import is_probe
 from rlhf_eval.config import as_settings, build
 from rlhf_eval.errors import UserError, nearest
@@ -163,11 +164,7 @@ def role_of(judge: str, reference: str) -> str:
     """What a stored judge is to the audit: ``gold``, ``human``, the named reference, or nothing."""
     if reference and judge.startswith(reference):
         return reference.rpartition(".")[2] if _MODULE.fullmatch(reference) else reference
-    if reference:
-        return ""
-    if judge == "gold" or judge.startswith("gold#"):
-        return "gold"
-    return "human" if judge.startswith("human/") else ""
+    return "" if reference else role(judge)
 
 
 def find_paid(session: Session, subject: Subject) -> Paid:
@@ -185,8 +182,8 @@ def find_paid(session: Session, subject: Subject) -> Paid:
     if source is not None and subject.settings.completions:
         completions = _of_run(session, source, completions)
     references: dict[str, tuple[Judgment, ...]] = {}
-    for role in dict.fromkeys(roles[row["judge"]] for row in theirs):
-        references[role] = _about(session, [row for row in theirs if roles[row["judge"]] == role], completions)
+    for part in dict.fromkeys(roles[row["judge"]] for row in theirs):
+        references[part] = _about(session, [row for row in theirs if roles[row["judge"]] == part], completions)
     wanted = {c.prompt_id for c in completions.values()}
     return Paid(
         inputs=_inputs(runs, [*mine, *theirs], buys=subject.bench is not None),

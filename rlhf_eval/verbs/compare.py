@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from rlhf_eval.benchmarks.duels import Duel, duels
 from rlhf_eval.benchmarks.standings import categories, standings
+from rlhf_eval.verbs.leaderboard import only
 from rlhf_eval.verbs.session import Session
 
 
-def compare(session: Session, a: str, b: str, *, judge: str = "", by_category: bool = False) -> list[Duel]:
+def compare(
+    session: Session, a: str, b: str, *, judge: str = "", run: str = "", by_category: bool = False
+) -> list[Duel]:
     """Every judge's answer, overall and for each category if wanted.
 
     Raises UserError where the two never met and share no baseline.
     """
     parts = categories(session.store) if by_category else None
-    return duels(session.store, standings(session.store), a, b, judge=judge, parts=parts)
+    found = standings(session.store, runs=only(session, run))
+    return duels(session.store, found, a, b, judge=judge, parts=parts)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval import registry
-from rlhf_eval.audit import card as judged
+from rlhf_eval.audit import shelf
+from rlhf_eval.audit.card import summary
 from rlhf_eval.config import as_settings, build
 from rlhf_eval.interop import ultrafeedback
 from rlhf_eval.records import Demonstration, Judgment, Outcome, PreferencePair, Run, Usage
@@ -25,7 +26,6 @@ from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.matrix import Floats, Ints
 from rlhf_eval.stages.pairs import Selection, account, run_rule
 from rlhf_eval.stages.sheet import sheet_of
-from rlhf_eval.verbs.audit import card_of as audited
 from rlhf_eval.verbs.export import export, manifest_of
 from rlhf_eval.verbs.flow import account as tally_of
 from rlhf_eval.verbs.lint import names, write_card
@@ -133,7 +133,7 @@ def card_for(
         about={
             "rule": settings.rule,
             "judges": judges,
-            "judge cards": {judge: judged.summary(card) for judge in judges if (card := audited(session, judge))},
+            "judge cards": {judge: summary(card) for judge in judges if (card := shelf.card_of(session.store, judge))},
             "prompts from": sources,
             "models": list(inputs.book.matrix.models),
             "judgments": len(inputs.judgments),

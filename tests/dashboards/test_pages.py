@@ -106,6 +106,27 @@ def test_the_table_of_the_page_is_the_board_of_the_command(
         assert mine["n"] == row["n"]
 
 
+def test_mean_grades_are_another_view_of_the_address(app: Callable[..., Any], full: Any, planted: Any) -> None:
+    page = app(full.store.path, view="Mean grades")
+    assert not page.exception
+    board = next(table.value for table in page.dataframe if "mean grade" in table.value)
+    assert board["model"].tolist() == ["sampler"]
+    assert {"from", "to", "n", "grades", "behind first"} <= set(board.columns)
+    assert page.selectbox(key="judge").options[-1] == "gold"
+    said = words_of(page)
+    assert planted.GRADER in said and "n = 40 questions" in said
+    assert any("leaderboard --grades --judge" in code.value for code in page.code)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_one_run_alone_is_a_filter_of_the_address(app: Callable[..., Any], full: Any, name: str) -> None:
+    run = full.runs["judge"]
+    page = app(full.store.path, name, run=run)
+    assert not page.exception
+    assert page.selectbox(key="run").value == run
+    assert any(f"--run {run}" in code.value for code in page.code)
+
+
 def test_what_evaluations_stored_stands_below_the_board(app: Callable[..., Any], full: Any) -> None:
     said = words_of(app(full.store.path))
     assert "Measured beside win rates" in said

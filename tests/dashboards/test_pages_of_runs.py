@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_eval.records import Forecast, Usage
 from rlhf_eval.store.runs import Store
 
 Open = Callable[..., Any]
@@ -142,6 +143,27 @@ def test_a_leaderboard_row_walks_to_its_training(app: Open, full: Any, planted: 
     shown = text(app(full.store.path, "lineage", judge=planted.JUDGE, model="ppo@20", baseline="old"))
     for name in ("evaluate", "train", "audit", "load"):
         assert full.runs[name] in shown
+
+
+def test_what_a_training_came_to_has_its_interval(app: Open, full: Any) -> None:
+    shown = text(app(full.store.path, "training"))
+    assert "Gold reward at step 60" in shown and "Proxy reward at step 60" in shown
+    card = shown.partition("Gold reward at step 60")[2].partition("Proxy reward")[0]
+    assert "95 %:" in card and "n = 40 prompts" in card
+
+
+def test_spending_stands_beside_the_forecast(app: Open, planted: ModuleType, tmp_path: Path) -> None:
+    world = planted.comparisons(tmp_path / "store", prompts=4)
+    told = Forecast(requests=500, tokens=4000, cost=4.8, cost_low=3.9, cost_high=6.1, seconds=600, replies=40)
+    with world.store.begin("judge", {"dear": True}, inputs={}, seed=0, versions={}) as run:
+        run.expect(told)
+        run.finish("running", {"total": 100, "done": 25}, Usage(cost=1.2))
+    page = app(world.store.path, "jobs")
+    assert "25 of 100 prompts" in page.get("progress")[0].proto.text
+    assert "$1.20 spent, $4.80 in all at this pace" in page.get("progress")[0].proto.text.replace("\\", "")
+    said = text(page).replace("\\", "")
+    assert "$1.20 of $4.80 ($3.90 to $6.10)" in said and "learned from 40 earlier replies" in said
+    assert "1 of them with a forecast: $1.20 of $4.80 expected" in said
 
 
 def test_the_peak_is_marked_where_to_stop(app: Open, full: Any) -> None:

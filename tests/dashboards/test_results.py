@@ -90,6 +90,38 @@ def test_a_comparison_of_the_page_is_that_of_the_command(full: Any, capsys: pyte
     assert set(results.prompt_texts(full.store, duels[0].flipped)) == set(duels[0].flipped)
 
 
+def test_mean_grades_of_the_page_are_those_of_the_command(full: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = printed(capsys, "leaderboard", "--grades", "--by", "category", "--store", str(full.store.path))
+    found, known = results.graded_answers(full.store), results.prompt_categories(full.store)
+    assert results.graders(found)[-1] == "gold", "what others are measured by comes last"
+    assert {row["settings"]["judge"] for row in rows} == set(results.graders(found))
+    for row in rows:
+        about = row["settings"]
+        board = results.grade_board(found, about["judge"], prompts=known[row["part"]])
+        place = next(n for n, r in enumerate(board.rows) if r.settings["model"] == about["model"])
+        mine, behind = board.rows[place], board.behind[place]
+        assert (mine.value, mine.low, mine.high, mine.n) == (row["value"], row["low"], row["high"], row["n"])
+        assert behind.p_holm == row["p_holm"]
+
+
+def test_one_run_of_the_page_is_one_run_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = league(tmp_path / "store", {"a": 0.5, "b": 0.0}, prompts=20)
+    league(store.path, {"a": -2.0, "b": 0.0}, prompts=30, seed=1)
+    shown = set()
+    for run in results.runs_with_judgments(store):
+        flags = ["--run", run[-8:], "--store", str(store.path)]
+        found = results.met(store, run=run)
+        (row,) = printed(capsys, "leaderboard", *flags)
+        mine = results.board(found, "j", "b").rows[0]
+        assert (mine.value, mine.n) == (row["value"], row["n"])
+        (told,) = printed(capsys, "compare", "a", "b", *flags)
+        (duel,) = results.compared(store, found, "j", "a", "b", {})
+        assert (duel.estimate.value, duel.estimate.n) == (told["value"], told["n"])
+        shown.add(row["n"])
+    assert shown == {20, 30}
+    assert results.met(store)[0].share.shape == (30,), "the two runs share 20 prompts"
+
+
 def test_strengths_and_ranks_recover_a_planted_order(tmp_path: Path) -> None:
     truth = {"strong": 1.2, "middle": 0.0, "weak": -1.2}
     played = results.tournament(results.met(league(tmp_path / "store", truth, prompts=150)), "j")

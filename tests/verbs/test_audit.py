@@ -16,12 +16,13 @@ from server import MARKER, Knobs, log_odds, running_server, written
 
 from rlhf_eval.audit.card import JudgeCard, from_json
 from rlhf_eval.audit.probes import is_probe
+from rlhf_eval.audit.shelf import card_of
 from rlhf_eval.cli import main
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Estimate, Judgment
 from rlhf_eval.sandbox import checkpoint
 from rlhf_eval.store.runs import Store
-from rlhf_eval.verbs.audit import AuditResult, audit, card_of, compare_judges, render, stamp
+from rlhf_eval.verbs.audit import AuditResult, audit, compare_judges, render, stamp
 from rlhf_eval.verbs.evaluate import evaluate
 from rlhf_eval.verbs.flow import generate, judge
 from rlhf_eval.verbs.leaderboard import leaderboard
@@ -198,14 +199,15 @@ def test_of_several_stored_judges_one_must_be_named(store: Path) -> None:
 def test_every_result_of_a_judge_carries_its_card(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judged = run(store, {"judge_model": JUDGE}, judge)
     name = str(judged.run.config["judge"])
-    assert card_of(session(store), name) is None
+    assert card_of(Store(store), name) is None
     assert f"rlhf-eval audit --judge '{name}'" in stamp(session(store), name)
     card = run(store, {"judge": name}).card
-    assert card_of(session(store), name) == card
+    assert card_of(Store(store), name) == card
     assert main(["leaderboard", "--store", str(store)]) == 0
     assert "ALARM: first_slot" in capsys.readouterr().out
     run(store, {"model": WRITERS[0], "baseline": WRITERS[1], "judge": {"judge_model": JUDGE}}, evaluate)
     assert "ALARM: first_slot" in stamp(session(store), name)
+    assert stamp(session(store), "gold#1a2b3c4d") == "judge: gold#1a2b3c4d, what the other judges are measured by"
 
 
 def test_replacing_a_judge_is_told_from_the_store_and_the_command_line(
