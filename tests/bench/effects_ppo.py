@@ -12,7 +12,6 @@ over the first, on the same held-out prompts and random numbers; its interval (9
 from __future__ import annotations
 
 import argparse
-import asyncio
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from answers import answers_of, by_gold, scorer
 
-from rlhf_eval.models.hf import Config as HfConfig
-from rlhf_eval.models.hf import HfModel
-from rlhf_eval.records import Completion, Message, PreferencePair, Prompt, fingerprint
+from rlhf_eval.records import Completion, Message, Prompt
 from rlhf_eval.sandbox import checkpoint
 from rlhf_eval.sandbox.gold import reward as gold_of
 from rlhf_eval.sandbox.world import prompts as sandbox
@@ -32,9 +30,6 @@ from rlhf_eval.stats.intervals import mean_interval
 from trainers import ppo, reward_model
 from trainers.algorithms import Config
 from trainers.curiosity import Settings
-from trainers.data import Tokenized
-from trainers.logps import load_policy
-from trainers.sampling import Ask, HfSampler
 
 POLICY = str(checkpoint("policy"))
 COMMON: dict[str, Any] = {
@@ -65,45 +60,19 @@ def zero(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[f
     return [0.0] * len(completions)
 
 
-def pairs_of(prompts: Sequence[Prompt], seed: int, n: int = 6) -> list[PreferencePair]:
-    """All pairs of the policy's own answers that differ in gold reward."""
-    tokens = Tokenized.load(POLICY)
-    sampler = HfSampler(load_policy(POLICY).eval(), ends=frozenset({tokens.eos}))
-    asks = [
-        Ask(
-            prompt=list(tokens.render(p.messages, answer=True)),
-            keys=tuple(fingerprint("pairs", seed, p.id, k) for k in range(n)),
-        )
-        for p in prompts
-    ]
-    found = []
-    for prompt, group in zip(prompts, sampler.sample(asks, temperature=1.0, max_tokens=32), strict=True):
-        texts = sorted({tokens.tokenizer.decode(one.ids, skip_special_tokens=True) for one in group} - {""})
-        sides = [Completion.of(prompt_id=prompt.id, model="policy", text=t, sample=k) for k, t in enumerate(texts)]
-        grades = gold([prompt] * len(sides), sides)
-        found += [
-            PreferencePair.of(
-                prompt=prompt, chosen=sides[i], rejected=sides[j], probability=1.0, margin=grades[i] - grades[j],
-                labeler="gold", rule="all_pairs",
-            )
-            for i in range(len(sides)) for j in range(len(sides)) if grades[i] > grades[j]
-        ]  # fmt: skip
-    return found
-
-
 def trained_reward(prompts: Sequence[Prompt], out: Path, seed: int) -> Reward:
     """A reward model trained on the policy's own answers, as a reward."""
     config = reward_model.Config(
         optimizer="muon", learning_rate=0.02, weight_decay=0.1, schedule="cosine", warmup=0.05, epochs=2, batch_size=16
     )
-    data = Data(pairs=tuple(pairs_of(prompts, seed)))
+    data = Data(pairs=tuple(by_gold(answers_of(checkpoint("policy"), prompts, 6, seed))))
     metrics = reward_model.train(data, out, config, Job(model=POLICY, seed=seed, quiet=True))
     print(f"  reward model: accuracy {metrics.final.get('eval_accuracy', float('nan')):.3f} on prompts held out")
-    model = HfModel.load(str(out / "checkpoint"), config=HfConfig(threads=1, batch_size=128))
+    score = scorer(out / "checkpoint")
 
     def reward(asked: Sequence[Prompt], completions: Sequence[Completion]) -> list[float]:
         rows = [(*p.messages, Message("assistant", c.text)) for p, c in zip(asked, completions, strict=True)]
-        return asyncio.run(model.score(rows))
+        return [float(value) for value in score(rows)]
 
     return reward
 
