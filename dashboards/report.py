@@ -6,10 +6,11 @@ rlhf-eval report -o report.html
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from dashboards import svg, words
+from dashboards import words
 from dashboards.data import examples, results, studies
 from dashboards.data.examples import Example, Filters
 from dashboards.data.state import Nothing, unfinished
@@ -17,17 +18,20 @@ from rlhf_eval import __version__
 from rlhf_eval.audit import card as cards
 from rlhf_eval.audit.shelf import card_of
 from rlhf_eval.benchmarks.boards import Board, boards
+from rlhf_eval.benchmarks.grades import GradeBoard, grade_boards
 from rlhf_eval.benchmarks.standings import Standing
+from rlhf_eval.errors import UserError
+from rlhf_eval.figures import Curve, Row, curves, dots
+from rlhf_eval.records import Estimate
 from rlhf_eval.store.runs import Store
 
 MOST_BOARDS, MOST_EXAMPLES, LONGEST = 12, 5, 1_500
 """Boards that are drawn, examples for each, and characters of an answer that are shown."""
 
 STYLE = """
-:root {color-scheme: light dark; --ink: #22201d; --dim: #5c5852; --paper: #fff; --line: #d8d4cd;
-  --one: #0072B2; --two: #B34700;}
+:root {color-scheme: light dark; --ink: #22201d; --dim: #5c5852; --paper: #fff; --line: #d8d4cd;}
 @media (prefers-color-scheme: dark) {
-  :root {--ink: #edebe8; --dim: #b3aea6; --paper: #171614; --line: #45413a; --one: #56B4E9; --two: #E69F00;}}
+  :root {--ink: #edebe8; --dim: #b3aea6; --paper: #171614; --line: #45413a;}}
 body {font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font-variant-numeric: tabular-nums;}
 h1, h2, h3 {line-height: 1.25; overflow-wrap: anywhere;} h2 {margin-top: 2.5rem;} .dim {color: var(--dim);}
@@ -38,12 +42,11 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--lin
   padding: .6rem .8rem; margin: .3rem 0; font: inherit; unicode-bidi: isolate;}
 summary {cursor: pointer; padding: .15rem 0;} code {font-family: ui-monospace, monospace;}
 .pair {display: grid; grid-template-columns: 1fr 1fr; gap: 1rem;} .scroll {overflow-x: auto;}
-svg {width: 100%; height: auto; font: 12px system-ui, sans-serif;} svg text {fill: var(--ink);}
-svg .name {text-anchor: end;} svg .tick {text-anchor: middle; fill: var(--dim);} svg .grid {stroke: var(--line);}
-svg .even {stroke: var(--dim); stroke-dasharray: 4 4;}
-svg line.first {stroke: var(--one); stroke-width: 2;} svg line.second {stroke: var(--two); stroke-width: 2;}
-svg circle.first {fill: var(--one);} svg path.second {fill: var(--two);}
+svg {width: 100%; max-width: 52rem; height: auto; display: block;}
 @media (max-width: 44rem) {.pair {grid-template-columns: 1fr;}}
+@media print {
+  body {font-size: 10pt; max-width: none; margin: 0;} table {font-size: 8pt;} h2 {break-after: avoid;}
+  svg, tr, .pair {break-inside: avoid;}}
 """
 
 LEGEND = "Circles: first, or not separable from it. Diamonds: surely behind the first."
@@ -66,13 +69,14 @@ def main(store: Store, *, judge: str = "", baseline: str = "", run: str = "") ->
     Studies are told where no board was asked for by name.
     """
     told = [] if judge or baseline or run else _studies(store)
+    graded = [] if baseline else _graded(store, judge=judge, run=run)
     try:
         found = results.met(store, run=run)
     except Nothing:
-        if not told:
+        if not told and not graded:
             raise
         found = ()
-    made = boards(found, judge=judge, baseline=baseline) if found else []
+    made = _compared(found, judge=judge, baseline=baseline, optional=bool(graded)) if found else []
     flags = [f"--{name} {value}" for name, value in (("judge", judge), ("baseline", baseline), ("run", run)) if value]
     body = [
         f"<h1>Results of {_safe(store.path.resolve().name)}</h1>",
@@ -80,9 +84,10 @@ def main(store: Store, *, judge: str = "", baseline: str = "", run: str = "") ->
         *_unfinished(store),
         *(_board(store, found, board, run) for board in made[:MOST_BOARDS]),
         *_left_out(made),
+        *map(_grades, graded),
         *told,
-        *(["<h2>Judges</h2>"] if made else []),
-        *(_judge(store, name) for name in dict.fromkeys(board.judge for board in made)),
+        *(["<h2>Judges</h2>"] if made or graded else []),
+        *(_judge(store, name) for name in dict.fromkeys(board.judge for board in (*made, *graded))),
         "<h2>Method</h2>",
         METHOD,
         f"<p>The same tables: <code>{_safe(' '.join(['rlhf-eval leaderboard', *flags]))}</code></p>",
@@ -126,14 +131,14 @@ def _board(store: Store, found: Sequence[Standing], board: Board, run: str) -> s
             ]
         )  # fmt: skip
         drawn.append(
-            svg.Row(
-                name=str(about["model"]), value=row.value, low=row.low, high=row.high, words=f"{value}, n = {row.n:,}",
-                marked=behind.separable,
+            Row(
+                name=words.short(str(about["model"])), value=row.value, low=row.low, high=row.high,
+                words=f"{value}, n = {row.n:,}", second=behind.separable,
             )
         )  # fmt: skip
     few = [n for n, row in enumerate(board.rows) if words.doubt(row.n)]
-    alt = f"Win rates against {board.baseline} by {board.judge}, best first, with 95 % intervals"
-    drawing = svg.intervals(drawn, reference=0.5, label=f"win rate against {board.baseline}", alt=alt)
+    against = f"win rate against {words.short(board.baseline)}"
+    drawing = dots(f"{against}, with 95 % intervals", drawn, unit=against, reference=0.5, percent=True)
     luck = f" By luck alone the best of {len(rows)} equal models would seem {100 * board.luck:.1f} points ahead."
     luck = luck if len(rows) > 1 else ""
     return "".join(
@@ -203,7 +208,25 @@ def _studies(store: Store) -> list[str]:
                     for arm in arms
                 ]  # fmt: skip
                 parts += [f"<p><b>{_safe(measure)}</b></p>", table(head, rows, right=(1, 2, 3, 4))]
+            parts += [_curves(name, found.points) for name in dict.fromkeys(e.name for e in found.points)]
     return parts
+
+
+def _curves(name: str, points: Sequence[Estimate]) -> str:
+    """One family of a study's curves, an arm each."""
+    own = [e for e in points if e.name == name]
+    series = [
+        Curve(
+            name=words.short(arm),
+            x=[float(e.settings["x"]) for e in arms],
+            y=[e.value for e in arms],
+            low=[e.low if math.isfinite(e.low) else e.value for e in arms],
+            high=[e.high if math.isfinite(e.high) else e.value for e in arms],
+        )
+        for arm in dict.fromkeys(str(e.settings["arm"]) for e in own)
+        if (arms := [e for e in own if e.settings["arm"] == arm])
+    ]
+    return curves(words.short(name), series, x="square root of KL, in nats", y="")
 
 
 def _newest(store: Store) -> str:
@@ -216,6 +239,56 @@ def _unfinished(store: Store) -> list[str]:
         f"<p><b>Partial:</b> run {_safe(u.run.id)} is {_safe(u.run.status)}, {u.done:,} of {u.total:,} {u.unit}.</p>"
         for u in unfinished(store)
     ]
+
+
+def _graded(store: Store, *, judge: str, run: str) -> list[GradeBoard]:
+    """The boards of judges that graded several models, or that were asked for by name."""
+    try:
+        found = results.graded_answers(store, run=run)
+        made = grade_boards(found, judge=judge)
+    except UserError:
+        return []
+    return [board for board in made if len(board.rows) > 1 or judge]
+
+
+def _compared(found: Sequence[Standing], *, judge: str, baseline: str, optional: bool) -> list[Board]:
+    """The boards of win rates; none where the judge that was asked for only grades."""
+    try:
+        return boards(found, judge=judge, baseline=baseline)
+    except UserError:
+        if optional:
+            return []
+        raise
+
+
+def _grades(board: GradeBoard) -> str:
+    head = ("model", "mean grade", "95 % interval", "n", "grades", "failed", "behind first", "p (Holm)", "")
+    form = f".{board.digits}f"
+    rows, drawn = [], []
+    for place, (row, behind) in enumerate(zip(board.rows, board.behind, strict=True)):
+        gap, name = behind.gap, str(row.settings["model"])
+        bounds = f"{row.low:{form}} to {row.high:{form}}" if math.isfinite(row.low) else "one question: none"
+        note = words.doubt(row.n, unit="questions")
+        rows.append(
+            [
+                name, f"{row.value:{form}}", bounds, f"{row.n:,}", f"{row.settings['grades']:,}",
+                f"{row.failed + row.settings['unreadable']}",
+                f"{gap.value:+{form}} [{gap.low:+{form}}, {gap.high:+{form}}]" if gap else "-",
+                f"{behind.p_holm:.2g}" if behind.p_holm is not None else "-",
+                note or ("" if not place or behind.separable else "cannot be told from the first"),
+            ]
+        )  # fmt: skip
+        told = f"{row.value:{form}}, n = {row.n:,}"
+        drawn.append(Row(words.short(name), row.value, row.low, row.high, words=told, second=behind.separable))
+    few = [n for n, row in enumerate(board.rows) if words.doubt(row.n)]
+    return "".join(
+        [
+            f"<h2>Mean grade by {_safe(board.judge)}</h2>",
+            dots("mean grade, with 95 % intervals", drawn, unit="mean grade"),
+            f'<p class="dim">{LEGEND}</p>',
+            table(head, rows, right=(1, 2, 3, 4, 5, 6, 7), few=few),
+        ]
+    )
 
 
 def _left_out(made: Sequence[Board]) -> list[str]:

@@ -15,21 +15,32 @@ from html import escape
 
 WIDTH = 720
 ROW = 34
-LEFT, RIGHT, TOP, BOTTOM = 190, 130, 46, 50
+RIGHT, TOP, BOTTOM = 150, 46, 50
 PLOT_HEIGHT = 300
-COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce", "#a16207", "#be123c")
+LETTER, NAME = 7.2, 36
+"""Pixels of a letter, and letters of a name that are shown."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B07C00", "#555555")
+DARK = ("#56B4E9", "#E69F00", "#2BC79C", "#E29AC4", "#F0E442", "#BBBBBB")
+"""Okabe and Ito's, as on the pages, for light paper and for dark."""
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 4", "1 4")
 
-STYLE = """\
+
+def _classes(colours: Sequence[str]) -> str:
+    return " ".join(f".c{number} {{ color: {colour} }}" for number, colour in enumerate(colours))
+
+
+STYLE = f"""\
 <style>
-text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-.head { font-weight: 600; font-size: 15px }
-.faint { fill: #59636e; font-size: 12px }
-.grid { stroke: #d8dee4 }
-.axis { stroke: #8b949e }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #30363d } .axis { stroke: #6e7681 }
-}
+{_classes(COLOURS)}
+svg text {{ font: 13px system-ui, sans-serif; fill: #1f2328 }}
+.head {{ font-weight: 600; font-size: 15px }}
+.faint {{ fill: #59636e; font-size: 12px }}
+.grid {{ stroke: #d8dee4 }}
+.axis {{ stroke: #8b949e }}
+@media (prefers-color-scheme: dark) {{
+  {_classes(DARK)}
+  svg text {{ fill: #e6edf3 }} .faint {{ fill: #9198a1 }} .grid {{ stroke: #30363d }} .axis {{ stroke: #6e7681 }}
+}}
 </style>"""
 
 
@@ -41,6 +52,10 @@ class Row:
     value: float
     low: float
     high: float
+    words: str = ""
+    """What stands at its right; empty for the value and its interval."""
+    second: bool = False
+    """Whether it is of the second kind: a diamond in the second colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,30 +97,36 @@ class Scale:
         return self._start + (value - self._low) * self._step
 
 
-def dots(title: str, rows: Sequence[Row], *, unit: str = "", zero: bool = False) -> str:
-    """One line a row: the value, its interval, and both in figures; ``zero`` draws the line of no difference.
+def dots(
+    title: str, rows: Sequence[Row], *, unit: str = "", reference: float | None = None, percent: bool = False
+) -> str:
+    """One line a row: the value, its interval, and both in figures; ``reference`` draws the line of no difference.
 
-    Raises ValueError without rows.
+    ``percent`` writes shares as percentages. Raises ValueError without rows.
     """
     if not rows:
         raise ValueError("a figure needs at least one row")
     bounds = [bound for row in rows for bound in (row.low, row.high) if math.isfinite(bound)]
-    low, high = _padded([*bounds, 0.0] if zero else bounds)
+    low, high = _padded([*bounds, *([] if reference is None else [reference])])
     height = TOP + ROW * len(rows) + BOTTOM
-    across = Scale(low, high, LEFT, WIDTH - RIGHT)
-    parts = _axis(low, high, across, TOP - 6, height - BOTTOM, unit)
-    if zero:
+    left = max(100.0, 24 + LETTER * max(len(_short(row.name)) for row in rows))
+    across = Scale(low, high, left, WIDTH - RIGHT)
+    parts = _axis(low, high, across, TOP - 6, height - BOTTOM, unit, percent=percent)
+    if reference is not None:
+        at = f"{across(reference):.1f}"
         parts.append(
-            f'<line class="axis" x1="{across(0):.1f}" x2="{across(0):.1f}" y1="{TOP - 6}" y2="{height - BOTTOM}"/>'
+            f'<line class="axis" x1="{at}" x2="{at}" y1="{TOP - 6}" y2="{height - BOTTOM}" stroke-dasharray="4 4"/>'
         )
     for number, row in enumerate(rows):
         y = TOP + ROW * number + ROW / 2
-        left, right = (across(min(max(bound, low), high)) for bound in (row.low, row.high))
+        start, end = (across(min(max(bound, low), high)) for bound in (row.low, row.high))
+        kind = f'class="c{int(row.second)}"'
         parts += [
-            f'<text x="{LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(row.name)}</text>',
-            f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{COLOURS[0]}" stroke-width="2"/>',
-            f'<circle cx="{across(row.value):.1f}" cy="{y:.1f}" r="5" fill="{COLOURS[0]}"/>',
-            f'<text class="faint" x="{WIDTH - RIGHT + 10}" y="{y + 4:.1f}">{_words(row)}</text>',
+            f'<text x="{left - 12:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(_short(row.name))}</text>',
+            f'<line {kind} x1="{start:.1f}" x2="{end:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" '
+            'stroke-width="2"/>',
+            _point(kind, across(row.value), y, diamond=row.second),
+            f'<text class="faint" x="{WIDTH - RIGHT + 10}" y="{y + 4:.1f}">{escape(_words(row))}</text>',
         ]
     return _document(title, height, "; ".join(f"{row.name} {_words(row)}" for row in rows), parts)
 
@@ -159,46 +180,59 @@ def stacked(title: str, figures: Sequence[str]) -> str:
 
 
 def _curve(curve: Curve, number: int, across: Scale, up: Scale) -> list[str]:
-    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+    kind, dash = _kind(number)
     way = curve.line or list(zip(curve.x, curve.y, strict=True))
     points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in way)
-    parts = [f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>']
+    parts = [f'<polyline {kind} points="{points}" fill="none" stroke="currentColor" stroke-width="2" {dash}/>']
     if list(curve.low) != list(curve.high):
         over = [f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.high, strict=True)]
         under = [f"{across(a):.1f},{up(b):.1f}" for a, b in zip(curve.x, curve.low, strict=True)]
         band = " ".join([*over, *reversed(under)])
-        parts.insert(0, f'<polygon points="{band}" fill="{colour}" fill-opacity="0.15"/>')
+        parts.insert(0, f'<polygon {kind} points="{band}" fill="currentColor" fill-opacity="0.15"/>')
     parts += [
-        f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="3" fill="{colour}"/>'
+        f'<circle {kind} cx="{across(a):.1f}" cy="{up(b):.1f}" r="3" fill="currentColor"/>'
         for a, b in zip(curve.x, curve.y, strict=True)
     ]
-    return parts + (_mark(curve.mark, colour, across, up) if curve.mark else [])
+    return parts + (_mark(curve.mark, kind, across, up) if curve.mark else [])
 
 
-def _mark(mark: Mark, colour: str, across: Scale, up: Scale) -> list[str]:
+def _kind(number: int) -> tuple[str, str]:
+    """The colour and the dash of a series."""
+    return f'class="c{number % len(COLOURS)}"', f'stroke-dasharray="{DASHES[number % len(DASHES)]}"'
+
+
+def _mark(mark: Mark, kind: str, across: Scale, up: Scale) -> list[str]:
     x, y, left, right = across(mark.x), up(mark.y), across(mark.low), across(mark.high)
     return [
-        f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="3"/>',
-        f'<path d="M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z" fill="{colour}"/>',
+        f'<line {kind} x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" stroke-width="3"/>',
+        _point(kind, x, y, diamond=True),
     ]
+
+
+def _point(kind: str, x: float, y: float, *, diamond: bool) -> str:
+    if diamond:
+        return f'<path {kind} d="M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z" fill="currentColor"/>'
+    return f'<circle {kind} cx="{x:.1f}" cy="{y:.1f}" r="5" fill="currentColor"/>'
 
 
 def _legend(curve: Curve, number: int, y: float) -> list[str]:
-    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+    kind, dash = _kind(number)
     note = f'<tspan class="faint">, {escape(curve.note)}</tspan>' if curve.note else ""
     return [
-        f'<line x1="70" x2="104" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>',
+        f'<line {kind} x1="70" x2="104" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" stroke-width="2" {dash}/>',
         f'<text x="112" y="{y + 4:.1f}">{escape(curve.name)}{note}</text>',
     ]
 
 
-def _axis(low: float, high: float, across: Scale, top: float, floor: float, words: str) -> list[str]:
+def _axis(
+    low: float, high: float, across: Scale, top: float, floor: float, words: str, *, percent: bool = False
+) -> list[str]:
     parts = []
     for tick in _ticks(low, high):
-        place = across(tick)
+        place, told = across(tick), f"{100 * tick:g} %" if percent else f"{tick:g}"
         parts += [
             f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{floor}"/>',
-            f'<text class="faint" x="{place:.1f}" y="{floor + 18}" text-anchor="middle">{tick:g}</text>',
+            f'<text class="faint" x="{place:.1f}" y="{floor + 18}" text-anchor="middle">{told}</text>',
         ]
     middle = (across(low) + across(high)) / 2
     parts.append(f'<text class="faint" x="{middle:.1f}" y="{floor + 36}" text-anchor="middle">{escape(words)}</text>')
@@ -222,8 +256,12 @@ def _padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]
     return low - pad, high + pad
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+
+
 def _words(row: Row) -> str:
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return row.words or f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
 
 
 def _document(title: str, height: float, told: str, parts: Sequence[str]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rlhf_eval.figures import Curve, Mark, Row, curves, dots, stacked
+from rlhf_eval.figures import RIGHT, WIDTH, Curve, Mark, Row, curves, dots, stacked
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -36,7 +38,7 @@ def test_an_interval_without_end_stays_inside_the_figure() -> None:
 
 
 def test_the_line_of_no_difference_is_in_the_figure() -> None:
-    plain, crossed = (dots("gain", [Row("a", 0.5, 0.4, 0.6)], zero=zero) for zero in (False, True))
+    plain, crossed = (dots("gain", [Row("a", 0.5, 0.4, 0.6)], reference=at) for at in (None, 0.0))
     assert len([e for e in parts(crossed, "line") if e.attrib.get("class") == "axis"]) == 1
     assert not [e for e in parts(plain, "line") if e.attrib.get("class") == "axis"]
 
@@ -69,6 +71,29 @@ def test_figures_stand_below_one_another_whole() -> None:
     assert len(parts(stacked("both", [one, other]), "circle")) == 3
     with pytest.raises(ValueError, match="no figure"):
         stacked("none", [])
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.floats(0, 1)] * 3, st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=60)),
+        min_size=1, max_size=6,
+    )
+)  # fmt: skip
+def test_any_rows_are_well_formed_and_keep_their_marks_inside(rows) -> None:
+    made = []
+    for *bounds, name in rows:
+        low, value, high = sorted(bounds)
+        made.append(Row(name, value, low, high, words=f"<{value:.1%}>", second=bounds[0] > bounds[1]))
+    svg = dots("x & y", made, reference=0.5, percent=True)
+    for line in parts(svg, "line"):
+        assert 0 <= float(line.attrib["x1"]) <= float(line.attrib["x2"]) <= WIDTH - RIGHT
+    assert len(parts(svg, "circle")) + len(parts(svg, "path")) == len(rows)
+
+
+def test_two_kinds_of_rows_differ_in_shape_and_colour() -> None:
+    svg = dots("kinds", [Row("first", 0.5, 0.4, 0.6), Row("behind", 0.3, 0.2, 0.4, second=True)])
+    (circle,), (diamond,) = parts(svg, "circle"), parts(svg, "path")
+    assert circle.attrib["class"] != diamond.attrib["class"]
 
 
 @pytest.mark.parametrize("draw", [lambda: dots("none", []), lambda: curves("none", [], x="x", y="y")])
