@@ -202,6 +202,12 @@ def verdict(knobs: Knobs, body: Json, text: str, digest: str) -> tuple[str, dict
     return label, shares
 
 
+def content(message: Json) -> str:
+    """The text of a message, which may come in parts."""
+    said = message["content"]
+    return str(said) if isinstance(said, str) else "".join(part.get("text", "") for part in said)
+
+
 def constraint(knobs: Knobs, body: Json) -> list[str]:
     """The strings among which this server was asked to choose, in the dialect that it understands."""
     if knobs.structured == "vllm":
@@ -247,8 +253,8 @@ class Replies:
 
     def answer(self, body: Json, *, chat: bool) -> Json:
         """The whole response to a request; raises Refusal."""
-        prompt = "\n".join(m["content"] for m in body["messages"]) if chat else body["prompt"]
-        text = body["messages"][-1]["content"] if chat else prompt
+        said = [content(message) for message in body["messages"]] if chat else [body["prompt"]]
+        prompt, text = "\n".join(said), said[-1]
         tokens = len(prompt.split())
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 4096
         self.check(body, prompt, tokens + limit)

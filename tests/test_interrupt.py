@@ -38,5 +38,5 @@ def test_kills_change_nothing_and_repeat_only_what_was_in_flight(tmp_path: Path)
         assert killed["calls"] == 600
         assert killed["repeated_though_kept"] == 0
         assert killed["held"] <= killed["repeated"] <= killed["in_flight"]
-        assert killed["most_in_flight"] < 2 * WIDTH  # some replies are on their way to the disk
+        assert killed["most_in_flight"] <= 4 * WIDTH  # some replies are on their way to the disk
     assert sum(killed["held"] for killed in found["killed"]) == KILLS // 2

@@ -11,10 +11,10 @@ import asyncio
 import gc
 import signal
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rlhf_eval.errors import Interrupted, RlhfEvalError, TooManyFailures
 from rlhf_eval.records import Outcome, Record
@@ -23,6 +23,9 @@ T = TypeVar("T")
 
 TICK = 0.25
 """Seconds between looks at progress and Ctrl-C."""
+
+AT_ONCE = 16
+"""Items begun before the first of them gets a turn: thousands would keep the network waiting."""
 
 GRACE = 4.0
 """Seconds that requests in flight are given after Ctrl-C or a fatal error."""
@@ -99,8 +102,9 @@ async def drive(
                 return
 
     with _rare_collections(), _on_interrupt(halt) as interrupted:
-        workers = {asyncio.ensure_future(worker()) for _ in range(width)}
+        workers: set[asyncio.Task[None]] = set()
         try:
+            await _begin(workers, worker, width)
             running = workers
             while running and not stops:
                 done, running = await asyncio.wait(running, timeout=TICK, return_when=asyncio.FIRST_EXCEPTION)
@@ -124,6 +128,13 @@ async def drive(
 def _too_many(tally: Tally, max_errors: int) -> TooManyFailures:
     worst = ", ".join(f"{reason} ({n})" for reason, n in tally.reasons.most_common(3))
     return TooManyFailures(f"{tally.status['failed']} items failed, more than --max-errors {max_errors}: {worst}")
+
+
+async def _begin(workers: set[asyncio.Task[None]], worker: Callable[[], Coroutine[Any, Any, None]], width: int) -> None:
+    for count in range(1, width + 1):
+        workers.add(asyncio.create_task(worker()))
+        if count % AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:

@@ -171,8 +171,8 @@ class ResponseCache:
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=_WAIT_FOR_LOCK, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(_TABLE)
             columns = [row[1] for row in connection.execute("PRAGMA table_info(responses)")]
             if columns != _COLUMNS:

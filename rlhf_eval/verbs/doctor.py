@@ -30,7 +30,7 @@ class Check:
 
 async def doctor(store: Path, models: Sequence[str]) -> list[Check]:
     """Look at Python, the packages, the store, and every model named."""
-    found = versions()
+    found = dict(versions())
     checks = [Check("python", sys.version_info >= (3, 11), found.pop("python"))]
     checks += [_package(name, found.get(name)) for name in ("rlhf-eval", "openai", "numpy", "scipy", "duckdb")]
     checks += [_extra(name) for name in ("torch", "transformers", "vllm", "streamlit", "ray")]

@@ -209,8 +209,8 @@ class Session:
 
     @property
     def width(self) -> int:
-        """Prompts to work on at once."""
-        return BATCH_WIDTH if self.options.batch else 2 * self.options.concurrency
+        """Prompts to work on at once: enough that the last ones have been begun long before the slots run empty."""
+        return BATCH_WIDTH if self.options.batch else 4 * self.options.concurrency
 
     def say(self, words: str) -> None:
         """One line for whoever waits, beside the results."""

@@ -2,14 +2,15 @@
 
 Clients: ``aiohttp`` is the plainest loop that can be written (no retry, no cache, nothing stored); ``backend`` is
 ``OpenAIModel`` alone; ``pipeline`` is what ``rlhf-eval generate+judge`` runs, with cache, budget and a store on disk;
-``stock`` is the openai package as it comes; ``distilabel`` is distilabel 1.5.3, where it is installed. The ceiling is what
-latency alone allows: in flight / (2 x latency) prompts a second. Client and server share the machine.
+``stock`` is the openai package as it comes. ``--others`` adds other people's harnesses (``incumbents.py``). The ceiling is
+what latency alone allows: in flight / latency requests a second. Client and server share the machine.
 
 With ``--faults`` the pipeline also runs against a server that fails in every way that servers fail; its rows say what that
 costs in time.
 
     python tests/bench/throughput.py --in-flight 100 400 1000 --repeats 2 --json throughput.json
     python tests/bench/throughput.py --in-flight 100 --clients pipeline --faults
+    python tests/bench/throughput.py --in-flight 100 400 --others distilabel=VENV/bin/python data_designer=VENV/bin/python
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import asyncio
 import gc
 import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +40,7 @@ FAULTS = {
 }  # fmt: skip
 """Shares of the attempts; ``slow`` takes ten times the latency, ``hang`` until the client gives up."""
 PATIENCE = "?timeout=3"
+INCUMBENTS = Path(__file__).with_name("incumbents.py")
 FILLER = "Explain in plain words why the sky is blue, and name one thing that most people get wrong about it. "
 
 
@@ -51,6 +54,8 @@ class Task:
     in_flight: int
     options: str = ""
     """Of our models' specs."""
+    folder: str = ""
+    """Where a client may keep what it makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +175,8 @@ async def pipeline(task: Task) -> None:
         assert "[[" in reply.choices[0].text
         return Verdict(scores=(1.0, *(0.0 for _ in answers[1:])), rationale=reply.choices[0].text)
 
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        session = Session(Options(store=Path(folder), concurrency=task.in_flight, quiet=True))
+    with ExitStack() as stack:
+        session = Session(Options(store=Path(task.folder), concurrency=task.in_flight, quiet=True))
         writer = Writer(
             generate=sample.generate,
             config=sample.Config(n=task.completions),
@@ -199,86 +204,62 @@ async def pipeline(task: Task) -> None:
         await session.close()
 
 
-def distilabel(task: Task) -> None:
-    """distilabel as its guide writes it; two steps run at once, so half of the requests in flight make a batch."""
-    import logging
-
-    for name in ("httpx", "httpx2", "openai", "distilabel"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    from distilabel.models import OpenAILLM
-    from distilabel.pipeline import Pipeline
-    from distilabel.steps import LoadDataFromDicts
-    from distilabel.steps.tasks import TextGeneration
-
-    def llm(model: str) -> Any:
-        return OpenAILLM(
-            model=model, base_url=task.base_url, api_key="EMPTY", generation_kwargs={"max_new_tokens": 512}
-        )
-
-    batch = task.in_flight // 2
-    with Pipeline(name="throughput", cache_dir=tempfile.mkdtemp()) as line:
-        load = LoadDataFromDicts(data=[{"instruction": prompt} for prompt in task.prompts], batch_size=batch)
-        write = TextGeneration(
-            llm=llm(WRITER), num_generations=task.completions, group_generations=True, input_batch_size=batch
-        )
-        judge = TextGeneration(
-            llm=llm(JUDGE),
-            input_batch_size=batch,
-            columns=["instruction", "generation"],
-            template="{{ instruction }} {{ generation }} Which is best?",
-            output_mappings={"generation": "verdict"},
-        )
-        load >> write >> judge
-    distiset = line.run(use_cache=False)
-    assert len(distiset["default"]["train"]) == len(task.prompts)
-
-
-CLIENTS: dict[str, Callable[[Task], Any]] = {
+CLIENTS: dict[str, Callable[[Task], Coroutine[Any, Any, None]]] = {
     "aiohttp": aiohttp_loop,
     "backend": backend,
     "pipeline": pipeline,
     "stock": stock,
-    "distilabel": distilabel,
 }
 
 
 def warm(client: str, base_url: str) -> None:
     """Import everything and build what is built once; no client is timed for that."""
-    run(CLIENTS[client], Task(base_url, ("warm up",) * 4 if client != "pipeline" else ("warm up",), 2, 4))
+    timed(client, Task(base_url, ("warm up",), 2, 4))
 
 
-def run(client: Callable[[Task], Any], task: Task) -> None:
-    """Do the task, whether the client is async or not."""
-    outcome = client(task)
-    if outcome is not None:
-        asyncio.run(outcome)
-
-
-def measure(client: str, task: Task, latency: float) -> Row:
-    """One timed run; CPU is that of this process and its children."""
+def timed(client: str, task: Task) -> tuple[float, float]:
+    """Wall and CPU seconds of the task in this process."""
     reset(task.base_url)
     gc.collect()
-    cpu, started = cpu_seconds(), time.perf_counter()
-    run(CLIENTS[client], task)
-    seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
+    with tempfile.TemporaryDirectory() as folder:
+        cpu, started = cpu_seconds(), time.perf_counter()
+        asyncio.run(CLIENTS[client](replace(task, folder=folder)))
+        return time.perf_counter() - started, cpu_seconds() - cpu
+
+
+def elsewhere(python: str, harness: str, task: Task) -> tuple[float, float]:
+    """The same in another harness, which warms up, clears the server's counters and measures itself."""
+    done = subprocess.run(
+        [python, str(INCUMBENTS), harness],
+        input=json.dumps({**asdict(task), "writer": WRITER, "judge": JUDGE}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seconds, cpu = json.loads(done.stdout.splitlines()[-1])
+    return seconds, cpu
+
+
+def measure(client: str, task: Task, latency: float, python: str = "") -> Row:
+    """One timed run, in another harness where its ``python`` is given."""
+    seconds, cpu = elsewhere(python, client, task) if python else timed(client, task)
     seen = stats(task.base_url)
-    rate = len(task.prompts) / seconds
     return Row(
         client=client,
         in_flight=task.in_flight,
         most_seen=seen["max_in_flight"],
         requests=seen["requests"],
         seconds=round(seconds, 2),
-        prompts_per_second=round(rate, 1),
-        share_of_ceiling=round(rate / (task.in_flight / (2 * latency)), 3),
+        prompts_per_second=round(len(task.prompts) / seconds, 1),
+        share_of_ceiling=round(seen["requests"] / seconds / (task.in_flight / latency), 3),
         cpu_ms_per_request=round(1000 * cpu / seen["requests"], 3),
     )
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of the children that have ended."""
-    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+    """CPU time of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def show(rows: Sequence[Row]) -> str:
@@ -287,11 +268,12 @@ def show(rows: Sequence[Row]) -> str:
     for row in rows:
         if row.client == "aiohttp":
             best[row.in_flight] = max(row.prompts_per_second, best.get(row.in_flight, 0.0))
-    lines = ["client      in flight  seen  requests      s  prompts/s  of ceiling  CPU ms/request  of aiohttp"]
-    for row in sorted(rows, key=lambda r: (r.in_flight, list(CLIENTS).index(r.client), r.seconds)):
+    order = list(dict.fromkeys([*CLIENTS, *(row.client for row in rows)]))
+    lines = ["client         in flight  seen  requests      s  prompts/s  of ceiling  CPU ms/request  of aiohttp"]
+    for row in sorted(rows, key=lambda r: (r.in_flight, order.index(r.client), r.seconds)):
         beside = f"{row.prompts_per_second / best[row.in_flight]:.0%}" if row.in_flight in best else "-"
         lines.append(
-            f"{row.client:11} {row.in_flight:9} {row.most_seen:5} {row.requests:9} {row.seconds:6.2f} "
+            f"{row.client:14} {row.in_flight:9} {row.most_seen:5} {row.requests:9} {row.seconds:6.2f} "
             f"{row.prompts_per_second:10.1f} {row.share_of_ceiling:11.0%} {row.cpu_ms_per_request:15.3f} {beside:>11}"
         )
     return "\n".join(lines)
@@ -323,6 +305,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.2, help="seconds of every request on the server")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[100, 400, 1000])
     parser.add_argument("--clients", nargs="+", choices=CLIENTS, default=["aiohttp", "backend", "pipeline"])
+    parser.add_argument(
+        "--others", nargs="+", default=[], metavar="NAME=PYTHON", help="harnesses of incumbents.py, each by its python"
+    )
     parser.add_argument("--repeats", type=int, default=2, help="rounds; clients take turns within each")
     parser.add_argument("--faults", action="store_true", help="run the pipeline against a failing server too")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
@@ -341,9 +326,10 @@ def main() -> None:
         for turn in range(given.repeats):
             prompts = tuple(f"{turn}.{i}: {FILLER}" for i in range(given.prompts))
             for in_flight in given.in_flight:
-                for client in given.clients:
+                for client in (*given.clients, *given.others):
                     task = Task(base_url, prompts, given.completions, in_flight)
-                    rows.append(measure(client, task, given.latency))
+                    name, _, python = client.partition("=")
+                    rows.append(measure(name, task, given.latency, python))
                     print(json.dumps(asdict(rows[-1])), file=sys.stderr, flush=True)
     print(show(rows))
     if given.faults:
