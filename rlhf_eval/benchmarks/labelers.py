@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate
 from rlhf_eval.errors import UserError
@@ -43,7 +44,7 @@ class Votes(NamedTuple):
     names: Sequence[str]
     answers: Sequence[tuple[str, ...]]
     """Completion ids of each pair, sorted."""
-    prompts: Floats
+    prompts: NDArray[np.str_]
     """The prompt of each pair."""
     shares: Floats
     """Share of the pair's first answer, (pairs, labelers), NaN where silent."""
@@ -93,7 +94,7 @@ def _alone(votes: Floats, labeler: int) -> Floats:
     return found
 
 
-def _share(name: str, values: Floats, prompts: Floats, config: Config) -> Estimate:
+def _share(name: str, values: Floats, prompts: NDArray[np.str_], config: Config) -> Estimate:
     known = np.isfinite(values)
     if not known.any():
         raise UserError(f"{name}: the labeler shares no pair with enough others")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log1p
 
 import numpy as np
@@ -114,4 +114,5 @@ def _gains(number: int, votes: Votes, gaps: Floats, config: Config) -> Iterator[
             ]
             told = {"judge": "labelers", "rule": rule, "steps": config.steps, "caveat": CAVEAT}
             name = f"gain by lying, {where}, {rule.replace('_', ' ')}: {votes.names[number]}"
-            yield estimate(name, mean_interval(gains, level=config.level), settings=told)
+            interval = mean_interval(gains, level=config.level)
+            yield estimate(name, replace(interval, low=max(0.0, interval.low)), settings=told)
