@@ -77,12 +77,18 @@ def question(prompt: str, answers: Sequence[str]) -> str:
     return "\n\n".join([prompt, *(f"Answer {i}: {text}" for i, text in enumerate(answers)), "Which is best?"])
 
 
-async def at_once(
-    prompts: Sequence[str], limit: int, work: Callable[[str, asyncio.Semaphore], Awaitable[None]]
-) -> None:
-    """Work on every prompt with ``limit`` requests in flight."""
-    slots = asyncio.Semaphore(limit)
-    await asyncio.gather(*(work(prompt, slots) for prompt in prompts))
+async def plainly(task: Task, ask: Callable[[str, str, int], Awaitable[list[str]]]) -> None:
+    """Ask for every prompt's answers and for their judgment, with so many requests in flight; nothing is kept."""
+    slots = asyncio.Semaphore(task.in_flight)
+
+    async def work(prompt: str) -> None:
+        async with slots:
+            answers = await ask(WRITER, prompt, task.completions)
+        async with slots:
+            (verdict,) = await ask(JUDGE, question(prompt, answers), 1)
+        assert "[[" in verdict
+
+    await asyncio.gather(*(work(prompt) for prompt in task.prompts))
 
 
 async def aiohttp_loop(task: Task) -> None:
@@ -97,14 +103,7 @@ async def aiohttp_loop(task: Task) -> None:
                 reply = await response.json()
             return [choice["message"]["content"] for choice in reply["choices"]]
 
-        async def work(prompt: str, slots: asyncio.Semaphore) -> None:
-            async with slots:
-                answers = await ask(WRITER, prompt, task.completions)
-            async with slots:
-                (verdict,) = await ask(JUDGE, question(prompt, answers), 1)
-            assert "[[" in verdict
-
-        await at_once(task.prompts, task.in_flight, work)
+        await plainly(task, ask)
 
 
 async def stock(task: Task) -> None:
@@ -127,14 +126,7 @@ async def stock(task: Task) -> None:
         )
         return [choice.message.content or "" for choice in reply.choices]
 
-    async def work(prompt: str, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            answers = await ask(WRITER, prompt, task.completions)
-        async with slots:
-            (verdict,) = await ask(JUDGE, question(prompt, answers), 1)
-        assert "[[" in verdict
-
-    await at_once(task.prompts, task.in_flight, work)
+    await plainly(task, ask)
     await client.close()
 
 
@@ -144,19 +136,15 @@ async def backend(task: Task) -> None:
     from rlhf_eval.models.openai import OpenAIModel
     from rlhf_eval.records import Message
 
-    writer, judge = (OpenAIModel(name, task.base_url) for name in (WRITER, JUDGE))
+    models = {name: OpenAIModel(name, task.base_url) for name in (WRITER, JUDGE)}
 
-    async def work(prompt: str, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            reply = await writer.chat(ChatRequest(messages=(Message("user", prompt),), n=task.completions))
-        asked = question(prompt, [choice.text for choice in reply.choices])
-        async with slots:
-            verdict = await judge.chat(ChatRequest(messages=(Message("user", asked),)))
-        assert "[[" in verdict.choices[0].text
+    async def ask(model: str, text: str, n: int) -> list[str]:
+        reply = await models[model].chat(ChatRequest(messages=(Message("user", text),), n=n))
+        return [choice.text for choice in reply.choices]
 
-    await at_once(task.prompts, task.in_flight, work)
-    await writer.close()
-    await judge.close()
+    await plainly(task, ask)
+    for model in models.values():
+        await model.close()
 
 
 async def pipeline(task: Task) -> None:
