@@ -7,10 +7,10 @@
 
 Rows are ragged and of two shapes: ``judge`` (a long prompt, two short answers) and ``chat`` (short prompts, long answers).
 Tokens a second count every sequence without padding, a pair's prompt twice, whoever computes it, over the median time of a
-step after the warm-up. A reference that is read beforehand is timed by itself, warm; ``with ref`` shares it out over one
-epoch. Memory is the peak of the CUDA allocator, or of the process on a CPU. ``off by`` compares the losses of our ways,
-which are the same numbers by different kernels. Without TRL its cases are left out; a case that fails is named, the rest
-go on.
+step after the warm-up; on a CPU that is the processor's time. A reference that is read beforehand is timed by itself, warm;
+``with ref`` shares it out over one epoch. Memory is the peak of the CUDA allocator, or of the process on a CPU. ``off by``
+compares the losses of our ways, which are the same numbers by different kernels. Without TRL its cases are left out; a case
+that fails is named, the rest go on.
 """
 
 from __future__ import annotations
@@ -219,7 +219,8 @@ def _case(options: argparse.Namespace) -> int:
 class _Clock:
     """When steps ended, what they lost, and how long the reference took beforehand.
 
-    On a GPU the device keeps the time: to ask it at every step would make the host wait where it need not.
+    On a GPU the device keeps the time: to ask it at every step would make the host wait where it need not. On a CPU it is
+    the processor's time, all threads, whatever else the machine does.
     """
 
     def __init__(self, device: str) -> None:
@@ -233,7 +234,7 @@ class _Clock:
             self.ends.append(torch.cuda.Event(enable_timing=True))
             self.ends[-1].record()
         else:
-            self.ends.append(time.perf_counter())
+            self.ends.append(time.process_time())
 
     def times(self) -> list[float]:
         """Seconds from each step's end to the next one's."""
@@ -246,7 +247,8 @@ class _Clock:
             import torch
 
             torch.cuda.synchronize()
-        return time.perf_counter()
+            return time.perf_counter()
+        return time.process_time()
 
     def callback(self) -> Any:
         import transformers
