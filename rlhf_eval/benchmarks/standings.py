@@ -34,17 +34,17 @@ _QUERY = """
 with names as (select model, row_number() over (order by model)::int as code
                from (select distinct model from completions where not starts_with(model, 'audit/'))),
 text as (select hash(id) as h, any_value(code) as code from completions join names using (model) group by 1),
-once as (select judge, prompt_id, completion_ids, scores, error from judgments
+once as (select judge, prompt_id, completion_ids, scores, error, "order"[1] <> 0 as swapped from judgments
          where len(completion_ids) = 2 and ($1 is null or judge = $1)
                and ($2 is null or list_contains($2::varchar[], run_id)) {dedupe}),
 pairs as (select judge, hash(completion_ids[1]) as x, hash(completion_ids[2]) as y, any_value(hash(prompt_id)) as prompt,
                  sum(scores[1]) filter (error is null) as won, count(*) filter (error is null) as readable,
-                 count(error) as unreadable
+                 count(error) as unreadable, bool_or(swapped) filter (error is null) as swapped
           from once group by 1, 2, 3),
 groups as (select judge, a.code as model, b.code as opponent, list(prompt) as prompt, list(won) as won,
-                  list(readable) as readable, list(unreadable) as unreadable
+                  list(readable) as readable, list(unreadable) as unreadable, list(swapped) as swapped
            from pairs join text a on a.h = x join text b on b.h = y where a.code <> b.code group by 1, 2, 3)
-select judge, m.model, o.model as opponent, prompt, won, readable, unreadable
+select judge, m.model, o.model as opponent, prompt, won, readable, unreadable, swapped
 from groups join names m on m.code = groups.model join names o on o.code = groups.opponent order by 1, 2, 3
 """
 
@@ -63,11 +63,14 @@ class Standing:
     unreadable: int
     lost: int
     """Prompts without any readable judgment."""
+    swapped: NDArray[np.bool_] | None = None
+    """Whether the model was shown second; None where prompts have several judgments."""
 
     def estimate(self, level: float = 0.95) -> Estimate:
         """The win rate with its interval and counts."""
         return rate(
             self.share,
+            swapped=self.swapped,
             level=level,
             about={"model": self.model, "baseline": self.opponent, "judge": self.judge},
             judgments=self.judgments,
@@ -86,6 +89,7 @@ class Standing:
             judgments=self.judgments,
             unreadable=self.unreadable,
             lost=self.lost,
+            swapped=None if self.swapped is None else ~self.swapped,
         )
 
     def only(self, prompts: Hashes) -> Standing:
@@ -93,7 +97,7 @@ class Standing:
         kept = np.isin(self.prompt, prompts)
         return Standing(
             judge=self.judge, model=self.model, opponent=self.opponent, prompt=self.prompt[kept], share=self.share[kept],
-            judgments=int(kept.sum()), unreadable=0, lost=0,
+            judgments=int(kept.sum()), unreadable=0, lost=0, swapped=None if self.swapped is None else self.swapped[kept],
         )  # fmt: skip
 
 
@@ -148,10 +152,12 @@ def _standing(table: pa.Table, row: int) -> Standing:
         n: table.column(n)[row].values.to_numpy(zero_copy_only=False) for n in ("prompt", "readable", "unreadable")
     }
     won = np.nan_to_num(table.column("won")[row].values.to_numpy(zero_copy_only=False).astype(np.float64))
-    prompts, index = np.unique(lists["prompt"].astype(np.uint64), return_inverse=True)
+    prompts, place, index = np.unique(lists["prompt"].astype(np.uint64), return_index=True, return_inverse=True)
     readable = np.bincount(index, weights=lists["readable"])
     total = np.bincount(index, weights=won)
     read = readable > 0
+    once = bool((readable <= 1).all()) and len(place) == len(index)
+    sides = table.column("swapped")[row].values.to_numpy(zero_copy_only=False) if once else None
     return Standing(
         judge=str(table.column("judge")[row]),
         model=str(table.column("model")[row]),
@@ -161,6 +167,7 @@ def _standing(table: pa.Table, row: int) -> Standing:
         judgments=int(readable.sum()),
         unreadable=int(lists["unreadable"].sum()),
         lost=int((~read).sum()),
+        swapped=None if sides is None else sides[place][read].astype(np.bool_),
     )
 
 

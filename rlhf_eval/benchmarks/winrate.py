@@ -1,7 +1,8 @@
 """Win rate of a model against a baseline, with the judge's flips and slot preference beside it.
 
 The unit is the prompt: both orders and all repeats of one prompt are one cluster, and the interval is Wilson's with an
-effective n (``rlhf_eval.stats.intervals``; Miller, arXiv 2411.00640).
+effective n (``rlhf_eval.stats.intervals``; Miller, arXiv 2411.00640). Where every prompt was judged in one order, what the
+order adds is no noise and is kept out.
 
     rlhf-eval evaluate winrate --model sandbox:policy --baseline mock:echo --judge-model sandbox:judge
 """
@@ -52,6 +53,7 @@ def rates(group: Comparisons, config: Config) -> list[Estimate]:
     estimates = [
         rate(
             scores,
+            swapped=group.swapped(),
             level=config.level,
             about=about,
             judgments=len(group.share),
@@ -69,16 +71,20 @@ def rates(group: Comparisons, config: Config) -> list[Estimate]:
 
 
 def rate(
-    scores: Floats, *, level: float, about: Mapping[str, str], judgments: int, unreadable: int, lost: int
-) -> Estimate:
-    """The win rate from one score a prompt; ``about`` names model, baseline and judge."""
+    scores: Floats, *, swapped: NDArray[np.bool_] | None, level: float, about: Mapping[str, str], judgments: int,
+    unreadable: int, lost: int,
+) -> Estimate:  # fmt: skip
+    """The win rate from one score a prompt; ``about`` names model, baseline and judge.
+
+    ``swapped`` says in which order each prompt was judged; None where it was judged in several.
+    """
     counts = {
         "wins": int((scores > 0.5).sum()),
         "losses": int((scores < 0.5).sum()),
         "ties": int((scores == 0.5).sum()),
     }
     settings = {**about, "judgments": judgments, "unreadable": unreadable, **counts}
-    return estimate("win_rate", wilson(scores, level=level), failed=lost, settings=settings)
+    return estimate("win_rate", wilson(scores, swapped=swapped, level=level), failed=lost, settings=settings)
 
 
 def flipped(group: Comparisons) -> tuple[Floats, NDArray[np.str_]]:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
+from rlhf_eval.stats.arrays import Bools, Floats, cluster_index, floats, same_length
 
 NARROW = 10
 """How many times less than yes-or-no verdicts scores must vary before one unseen outcome could outweigh what was seen."""
@@ -59,7 +59,9 @@ class PairedDifference(Interval):
     """Correlation of the two score columns: how much the pairing saved; 0 where one of them is constant."""
 
 
-def wilson(scores: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Interval:
+def wilson(
+    scores: ArrayLike, clusters: ArrayLike | None = None, *, swapped: ArrayLike | None = None, level: float = 0.95
+) -> Interval:
     """Wilson interval of a mean of scores in [0, 1] (wins 1, ties .5, soft verdicts), clustered by prompt.
 
     ``scores`` and ``clusters`` have shape (rows,). ``n_eff = s(1-s)/SE^2`` with the clustered SE, and the t quantile
@@ -67,15 +69,24 @@ def wilson(scores: ArrayLike, clusters: ArrayLike | None = None, *, level: float
     or 1, or each prompt split evenly) the SE says nothing and ``n_eff`` is the number of clusters. Where they hardly
     differ and all lie on one side of .5, the interval leaves room for as many on the other side as may be unseen among
     so few: soft verdicts that are all near 1 have almost no SE, and a loss may still come. One cluster gives [0, 1].
-    Every row weighs the same: where prompts have unequally many, give one mean per prompt instead. Raises UserError on
-    an empty array or a score outside [0, 1].
+    Every row weighs the same: where prompts have unequally many, give one mean per prompt instead. Where each row is a
+    prompt that was judged in one order, the booleans ``swapped`` keep the position bias out of the SE, as in
+    ``order_stratified``, provided that the orders are balanced to one prompt in a hundred and vary within themselves.
+    Raises UserError on an empty array or a score outside [0, 1].
     """
     y = floats(scores, "scores", low=0, high=1)
     mean, se, n = clustered_mean(y, clusters)
-    found = wilson_from_se(mean, se, n, level=level, method="wilson, clustered SE, t")
-    unseen = _unseen(mean, se, n, level, _cluster_sums(y - 0.5, clusters))
+    df, method = float(n - 1), "wilson, clustered SE, t"
+    side = np.zeros(len(y), dtype=bool) if swapped is None else np.asarray(swapped, dtype=bool)
+    if abs(2 * side.sum() - len(y)) <= max(1, len(y) / 100) and orders_vary(y, side):
+        _, se, _, df = stratified_mean(y, side)
+        method = "wilson, order-stratified SE, t"
+    found = wilson_from_se(mean, se, n, df=df, level=level, method=method)
+    if not _hardly_differ(_cluster_sums(y - 0.5, clusters), mean, se, n):
+        return found
+    unseen = _unseen(n, level)
     low, high = min(found.low, mean - unseen * mean), max(found.high, mean + unseen * (1 - mean))
-    return replace(found, low=low, high=high, note=found.note or (UNSEEN if unseen else ""))
+    return replace(found, low=low, high=high, note=found.note or UNSEEN)
 
 
 def mean_interval(values: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> Interval:
@@ -113,14 +124,16 @@ def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, lev
     low, high, method = plain.low, plain.high, f"paired {plain.method}"
     no_spread = plain.n == 1 or plain.se == 0
     bounded = min(first.min(), second.min()) >= 0 and max(first.max(), second.max()) <= 1
-    unseen = 0.0
-    if bounded:
-        sums = _cluster_sums(first - second, clusters)
-        unseen = _unseen((1 + plain.value) / 2, plain.se / 2, plain.n, level, sums)
-    if no_spread and bounded:
+    note = plain.note
+    if bounded and no_spread:
         unit = wilson_from_se((1 + plain.value) / 2, plain.se / 2, plain.n, level=level)
         low, high, method = 2 * unit.low - 1, 2 * unit.high - 1, "paired wilson, n_eff = clusters"
-    low, high = min(low, plain.value - unseen * (1 + plain.value)), max(high, plain.value + unseen * (1 - plain.value))
+    elif bounded and _hardly_differ(
+        _cluster_sums(first - second, clusters), (1 + plain.value) / 2, plain.se / 2, plain.n
+    ):
+        unseen, note = _unseen(plain.n, level), note or UNSEEN
+        low = min(low, plain.value - unseen * (1 + plain.value))
+        high = max(high, plain.value + unseen * (1 - plain.value))
     if no_spread:
         p_value = 1.0 if plain.value == 0 else 2.0 ** (1 - plain.n)
     else:
@@ -134,7 +147,7 @@ def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, lev
         n_eff=plain.n_eff,
         level=level,
         method=method,
-        note=plain.note or (UNSEEN if unseen else ""),
+        note=note,
         p_value=p_value,
         correlation=_correlation(first, second),
     )
@@ -162,6 +175,21 @@ def stratified_mean(scores: Floats, swapped: ArrayLike) -> tuple[float, float, i
     total = float(shares.sum())
     df = total**2 / float(sum(v**2 / (len(g) - 1) for v, g in zip(shares, groups, strict=True))) if total else n - 2
     return float(np.mean([g.mean() for g in groups])), 0.5 * math.sqrt(total), n, df
+
+
+def orders_vary(scores: Floats, side: Bools) -> bool:
+    """Whether each order has prompts enough, and scores that differ enough, for its variance to be believed."""
+    groups = [scores[~side], scores[side]]
+    return min(len(g) for g in groups) > 1 and not any(hardly_differ(g) for g in groups)
+
+
+def hardly_differ(scores: Floats, clusters: ArrayLike | None = None) -> bool:
+    """Whether scores in [0, 1] lie on one side of .5 and vary by less than a tenth of what yes-or-no verdicts would.
+
+    Their standard error knows nothing of outcomes that were not seen.
+    """
+    mean, se, n = clustered_mean(scores, clusters)
+    return _hardly_differ(_cluster_sums(scores - 0.5, clusters), mean, se, n)
 
 
 def clustered_mean(values: Floats, clusters: ArrayLike | None = None) -> tuple[float, float, int]:
@@ -213,15 +241,13 @@ def _cluster_sums(values: Floats, clusters: ArrayLike | None) -> Floats:
     return np.asarray(np.bincount(index, weights=values, minlength=count), dtype=np.float64)
 
 
-def _unseen(mean: float, se: float, n: int, level: float, sums: Floats) -> float:
-    """Share of prompts of a kind that none of the ``n`` seen is of, for an SE that knows nothing of them; else 0.
-
-    Clopper and Pearson's upper limit for 0 of n, where all clusters (``sums`` about the middle) lie on one side and vary
-    by less than a tenth of what yes-or-no verdicts with that mean would.
-    """
+def _hardly_differ(sums: Floats, mean: float, se: float, n: int) -> bool:
     one_sided = bool((sums > 0).all() or (sums < 0).all())
-    if not one_sided or mean * (1 - mean) < NARROW * n * se**2:
-        return 0.0
+    return one_sided and mean * (1 - mean) >= NARROW * n * se**2
+
+
+def _unseen(n: int, level: float) -> float:
+    """Share of a kind of prompts that may well be missing among ``n``: Clopper and Pearson's upper limit for 0 of n."""
     return 1.0 - float(((1 - level) / 2) ** (1 / n))
 
 

@@ -29,7 +29,7 @@ from scipy import optimize, special
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.stats.arrays import Bools, Floats, floats
-from rlhf_eval.stats.intervals import Interval, clustered_mean, stratified_mean
+from rlhf_eval.stats.intervals import Interval, clustered_mean, hardly_differ, orders_vary, stratified_mean
 
 Shape = Literal["obrien_fleming", "pocock"]
 
@@ -206,19 +206,19 @@ def group_sequential_look(
     """Look number ``look`` of ``looks`` equally spaced ones at all scores so far; the schedule is fixed beforehand.
 
     ``scores`` in [0, 1] and ``clusters`` have shape (rows,). Where each row is a prompt that was judged in one order, the
-    booleans ``swapped`` keep the position bias out of the noise, from two prompts in each order on. The boundary's chances
-    are turned into t quantiles, since early looks know their spread from few prompts. Raises UserError when ``look`` is not
-    within the schedule.
+    booleans ``swapped`` keep the position bias out of the noise, once each order varies within itself. The boundary's
+    chances are turned into t quantiles, since early looks know their spread from few prompts. Raises UserError when
+    ``look`` is not within the schedule.
     """
     if not 1 <= look <= looks:
         raise UserError(f"look {look} is not in a schedule of {looks}; looks are numbered from 1")
     y = floats(scores, "scores", low=0, high=1)
     side = np.zeros(len(y), dtype=bool) if swapped is None else np.asarray(swapped, dtype=bool)
-    mean, se, n, df = stratified_mean(y, side) if min(side.sum(), (~side).sum()) > 1 else _plain_mean(y, clusters)
+    mean, se, n, df = stratified_mean(y, side) if orders_vary(y, side) else _plain_mean(y, clusters)
     z_critical = group_sequential_boundary(looks, shape=shape, level=level)[look - 1]
     critical = -float(special.stdtrit(df, float(special.ndtr(-z_critical))))
-    # Without any spread the SE of 0 proves nothing; a fair coin's spread is the most that scores in [0, 1] can have.
-    se = se if se > 0 else 0.5 / math.sqrt(n)
+    # Scores that hardly differ prove nothing by their SE; a fair coin's is the largest that scores in [0, 1] can have.
+    se = 0.5 / math.sqrt(n) if se == 0 or hardly_differ(y, clusters) else se
     z = (mean - null) / se
     interval = Interval(
         value=mean,

@@ -26,7 +26,7 @@ from rlhf_eval.verbs.session import Session
 BETWEEN, WITHIN = 0.16, 0.09
 """Planning values: variance of a prompt's true share, and of one verdict around it."""
 
-VIA_BASELINE = 1.15
+VIA_BASELINE = 1.11
 """How many more prompts it takes to see a gap through a common baseline, four calls each, than head to head with one call.
 
 The median world of ``tests/bench/judge_calls.py``: the gap shows at a fraction of its size in two rates whose noise adds.

@@ -135,6 +135,21 @@ def rate_cases() -> Iterator[Case]:
                 "normal over rows (lm-eval)": over_rows,
             },
         )
+    for prompts, lean in ((60, 0.8), (200, 1.5)):
+
+        def one_order(rng: np.random.Generator, prompts: int = prompts, lean: float = lean) -> Data:
+            swapped = rng.permutation(np.arange(prompts) % 2 == 1)
+            return (rng.random(prompts) < special.expit(np.where(swapped, -lean, lean))).astype(float), swapped
+
+        yield Case(
+            name=f"rate 0.5, {prompts} prompts in one balanced order, first slot worth {lean:g}",
+            truth=0.5,
+            draw=one_order,
+            procedures={
+                OURS + "wilson, order-stratified": lambda d: ends(wilson(d[0], swapped=d[1])),
+                "wilson, orders not told apart": lambda d: ends(wilson(d[0])),
+            },
+        )
     yield Case(
         name="rate, 60 prompts, soft verdicts about 1, 3% losses",
         truth=0.97 * 0.98 + 0.03 * 0.05,

@@ -12,14 +12,15 @@ from rlhf_eval.records import Completion, Judgment
 from rlhf_eval.store.runs import Store
 
 
-def written(write, models=("a", "b"), seed=0, prompts=12, judge="j"):
+def written(write, models=("a", "b"), seed=0, prompts=12, judge="j", one_order=False):
     rng = np.random.default_rng(seed)
     completions, judgments = [], []
     for n in range(prompts):
         made = {m: Completion.of(prompt_id=f"p{n}", model=m, text=f"{m}{n}") for m in (*models, "base")}
         completions += made.values()
         for m in models:
-            for order in ((0, 1), (1, 0)):
+            both = ((0, 1), (1, 0))
+            for order in (both[n % 2],) if one_order else both:
                 ids = (made[m].id, made["base"].id)
                 share = float(rng.choice([0.0, 0.5, 1.0, 0.3]))
                 failed = rng.random() < 0.15
@@ -30,8 +31,9 @@ def written(write, models=("a", "b"), seed=0, prompts=12, judge="j"):
     return write(completions, judgments), judgments
 
 
-def test_equals_the_query_that_keeps_every_judgment(store: Store, write) -> None:
-    written(write)
+@pytest.mark.parametrize("one_order", [False, True])
+def test_equals_the_query_that_keeps_every_judgment(store: Store, write, one_order) -> None:
+    written(write, one_order=one_order, prompts=30)
     slow = {g.model: rates(g, Config())[0] for g in comparisons(store)}
     fast = {s.model: s.estimate() for s in standings(store)}
     assert fast.keys() == slow.keys() == {"a", "b"}
@@ -40,6 +42,9 @@ def test_equals_the_query_that_keeps_every_judgment(store: Store, write) -> None
         assert (estimate.n, estimate.failed) == (slow[model].n, slow[model].failed)
         for name in ("judgments", "unreadable", "wins", "ties", "losses", "se"):
             assert estimate.settings[name] == pytest.approx(slow[model].settings[name]), name
+        assert estimate.method == slow[model].method
+    sides = {s.model: s.swapped for s in standings(store)}
+    assert all((side is not None) == one_order for side in sides.values())
 
 
 def test_a_judgment_in_two_runs_counts_once(store: Store, write) -> None:

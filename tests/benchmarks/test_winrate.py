@@ -36,14 +36,29 @@ def test_the_win_rate_is_the_mean_of_the_prompts_means(rows: list[tuple[int, int
     by_prompt: dict[int, list[float]] = {}
     for prompt, _, share, _ in rows:
         by_prompt.setdefault(prompt, []).append(share)
-    means = [float(np.mean(values)) for values in by_prompt.values()]
-    rate = score(group(rows), Config())[0]
+    means = [float(np.mean(by_prompt[prompt])) for prompt in sorted(by_prompt)]
+    met = group(rows)
+    rate = score(met, Config())[0]
     assert rate.value == pytest.approx(np.mean(means))
     assert rate.n == len(by_prompt)
     assert 0 <= rate.low <= rate.value <= rate.high <= 1
     assert rate.settings["wins"] + rate.settings["losses"] + rate.settings["ties"] == rate.n
     assert rate.settings["judgments"] == len(rows)
-    assert rate.low == pytest.approx(wilson(np.array(means)).low)
+    assert rate.low == pytest.approx(wilson(np.array(means), swapped=met.swapped()).low)
+
+
+def test_one_balanced_order_keeps_the_position_bias_out_of_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(k, 0, float(rng.random() < (0.9 if k % 2 else 0.3)), bool(k % 2)) for k in range(200)]
+    rate = score(group(rows), Config())[0]
+    shares = np.array([share for _, _, share, _ in rows])
+    assert rate.value == pytest.approx(shares.mean())
+    assert "order-stratified" in rate.method
+    assert rate.high - rate.low < 0.9 * (wilson(shares).high - wilson(shares).low)
+    always_first = [(k, 0, float(k % 2), bool(k % 2)) for k in range(200)]
+    assert "clustered" in score(group(always_first), Config())[0].method  # each order's SE of 0 proves nothing
+    lopsided = [(*row[:3], k < 150) for k, row in enumerate(rows)]
+    assert "clustered" in score(group(lopsided), Config())[0].method
 
 
 @given(games)
