@@ -71,7 +71,7 @@ $(VLLM_ENV)/.installed: pyproject.toml
 test-vllm: $(VLLM_ENV)/.installed
 	VLLM_CPU_KVCACHE_SPACE=1 OMP_NUM_THREADS=1 $(VLLM_ENV)/bin/python -m pytest -m vllm tests/vllm
 
-# Trainings in two processes; a quicker case of the same is part of "make test".
+# Trainings in two processes by accelerate launch; two forked ones are part of "make test".
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow tests/trainers
 
