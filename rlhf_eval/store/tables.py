@@ -195,7 +195,7 @@ def _to_table(kind: type[R], records: Sequence[R]) -> pa.Table:
         if column.name == "id":
             values: list[Any] = [id_of(r) for r in records]
         else:
-            values = [getattr(r, column.name) for r in records]
+            values = list(map(attrgetter(column.name), records))
         if column.name in mappings:
             values = [msgspec.json.encode(v, enc_hook=plain).decode() for v in values]
         elif pa.types.is_struct(column.type) and all(values):  # a None among them goes the longer way
@@ -211,7 +211,7 @@ def _struct(values: Sequence[Any], kind: pa.DataType) -> pa.StructArray:
     """Nested records, field by field: several times faster than from a dict each."""
     import pyarrow as pa
 
-    parts = [pa.array([getattr(value, part.name) for value in values], part.type) for part in kind]
+    parts = [pa.array(list(map(attrgetter(part.name), values)), part.type) for part in kind]
     return pa.StructArray.from_arrays(parts, fields=list(kind))
 
 
