@@ -36,6 +36,8 @@ KINDS = {"pairs": "pairs", "demonstrations": "answers kept", "labelled": "labell
 """What a selection makes, as its run counts it and as a reader calls it."""
 FEW = 30
 """Prompts below which a number is shown with a warning."""
+SMALLEST_P = 1e-12
+"""P-values below are no more than a normal tail far from anything that was seen."""
 
 
 def step(step: Step, session: Session, *, as_json: bool) -> None:
@@ -112,9 +114,8 @@ def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> No
         a, b = e.settings["model"], e.settings["baseline"]
         verdict = f"{a} is better" if e.low > 0 else f"{b} is better" if e.high < 0 else "not separable"
         print(f"\n{a} minus {b}, {c.via}{', ' + c.category if c.category else ''}, judge {c.judge}")
-        print(
-            f"  {100 * e.value:+.1f} points  95 % {100 * e.low:+.1f} to {100 * e.high:+.1f}  p = {c.p_value:.3g}  n = {e.n}"
-        )
+        p = f"p = {c.p_value:.3g}" if c.p_value >= SMALLEST_P else f"p < {SMALLEST_P:g}"
+        print(f"  {100 * e.value:+.1f} points  95 % {100 * e.low:+.1f} to {100 * e.high:+.1f}  {p}  n = {e.n}")
         print(f"  better on {c.better} prompts, worse on {c.worse}, equal on {c.equal}: {verdict}")
         both, only_a, only_b, neither = c.quadrants
         print(f"  both won {both}, only {a} {only_a}, only {b} {only_b}, neither {neither}")
@@ -207,7 +208,7 @@ def estimates(found: Sequence[Estimate]) -> str:
             _percent(e) if e.name in RATES else f"{e.value:+.3f}  [{e.low:+.3f}, {e.high:+.3f}]",
             f"n={e.n}",
             _lost(e),
-            "few prompts" if e.n < FEW else "",
+            "few prompts" if e.n < FEW else str(e.settings.get("note", "")),
         ]
         for e in found
     ]

@@ -96,7 +96,8 @@ def _grades(board: GradeBoard) -> _Sheet:
 
 
 def _name(row: Estimate, behind: Behind, place: int) -> str:
-    return ("= " if place and not behind.separable else "  ") + str(row.settings["model"])
+    mark = " " if not place or behind.separable else "=" if behind.gap else "?"
+    return f"{mark} {row.settings['model']}"
 
 
 def _behind(behind: Behind, scale: float, form: str) -> list[str]:
@@ -110,12 +111,12 @@ def _note(board: Board | GradeBoard, luck: str) -> str:
     """What the marks mean, and how much of first place may be luck."""
     if len(board.rows) < 2:
         return ""
-    tied = sum(not behind.separable for behind in board.behind) - 1
-    shown = (
-        f"= {tied} of {len(board.rows) - 1} cannot be told from first place"
-        if tied
-        else "first place is separable from all"
-    )
+    others = board.behind[1:]
+    tied = sum(not behind.separable for behind in others if behind.gap)
+    unmet = sum(behind.gap is None for behind in others)
+    said = [f"= {tied} of {len(others)} cannot be told from first place"] if tied else []
+    said += [f"? {unmet} of {len(others)} share no prompt with it"] if unmet else []
+    shown = ", ".join(said) or "first place is separable from all"
     return (
         f"{shown} (paired difference, Holm); of {len(board.rows)} equal models the best would seem {luck} ahead by luck"
     )

@@ -43,6 +43,7 @@ def test_no_prompt_in_common(cli: Any) -> None:
     assert second["behind_first"] is None
     assert second["p_holm"] is None
     assert first["n"] == second["n"] == 5
+    assert "? 1 of 1 share no prompt with it" in cli.done("leaderboard").out
 
 
 def test_baselines_that_do_not_match(cli: Any) -> None:
@@ -115,6 +116,7 @@ def test_soft_verdicts_do_not_make_a_losers_strength(cli: Any) -> None:
     assert row["low"] < 0.9
     (found,) = cli.done("compare", "top", "low", "--json").events
     assert found["low"] < 0.9
+    assert "p < 1e-12" in cli.done("compare", "top", "low").out
     assert "compared with itself" in cli("compare", "top", "top").err
 
 
