@@ -10,6 +10,7 @@ gold, or from ``sandbox:judge`` in both orders. Pairs whose labeler sees no diff
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from rlhf_eval.sandbox import checkpoint, gold, world
 from rlhf_eval.sandbox.sample import first_shares, sample
 from rlhf_eval.sandbox.tokens import ask_pairwise
 
+ANSWERS = 8
 BATCH = 256
 HELDOUT_SEEDS = 1000
 """A seed's held-out prompts are drawn with the seed this much further."""
@@ -59,6 +61,17 @@ def answers_of(folder: Path, prompts: Sequence[Prompt], n: int, seed: int) -> li
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     drawn = sample(model, tokenizer, [prompt.messages for prompt in prompts], n=n, seed=seed)
     return [Answered(prompt, tuple(texts)) for prompt, texts in zip(prompts, drawn, strict=True)]
+
+
+def training_answers(out: Path, count: int, seed: int) -> list[Answered]:
+    """Eight answers of the policy to each of a seed's training prompts; drawn once and kept in ``out`` for all benches."""
+    prompts, kept = world.prompts("train", count, seed=seed), out / f"drawn-{seed}-{count}.json"
+    if kept.is_file():
+        texts = json.loads(kept.read_text(encoding="utf-8"))
+        return [Answered(prompt, tuple(texts[prompt.id])) for prompt in prompts]
+    drawn = answers_of(checkpoint("policy"), prompts, ANSWERS, seed)
+    kept.write_text(json.dumps({one.prompt.id: one.texts for one in drawn}), encoding="utf-8")
+    return drawn
 
 
 def demonstrations(answered: Sequence[Answered], seed: int | None = None) -> list[Demonstration]:

@@ -40,6 +40,7 @@ from answers import (
     judged,
     scorer,
     shuffled,
+    training_answers,
 )  # fmt: skip
 
 from rlhf_eval.records import Completion, Message, PreferencePair, Prompt
@@ -81,14 +82,8 @@ class Lesson:
 
     @cached_property
     def answered(self) -> list[Answered]:
-        """Eight answers of the policy to each training prompt, drawn once for all arms."""
-        kept = self.out / f"drawn-{self.seed}-{self.count}.json"
-        if kept.is_file():
-            texts = json.loads(kept.read_text(encoding="utf-8"))
-            return [Answered(prompt, tuple(texts[prompt.id])) for prompt in self.prompts]
-        drawn = answers_of(POLICY, self.prompts, 8, self.seed)
-        kept.write_text(json.dumps({one.prompt.id: one.texts for one in drawn}), encoding="utf-8")
-        return drawn
+        """The policy's answers to each of them."""
+        return training_answers(self.out, self.count, self.seed)
 
     @cached_property
     def pairs(self) -> list[PreferencePair]:

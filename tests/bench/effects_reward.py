@@ -23,15 +23,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from answers import answers_of, best_worst, by_gold, by_judge, heldout, scorer, shuffled
+from answers import ANSWERS, answers_of, best_worst, by_gold, by_judge, heldout, scorer, shuffled, training_answers
 
 from rlhf_eval.records import PreferencePair
-from rlhf_eval.sandbox import checkpoint, world
+from rlhf_eval.sandbox import checkpoint
 from rlhf_eval.stages.training import Data, Job
 from rlhf_eval.stats.intervals import mean_interval
 from trainers.reward_model import Config, train
 
-ANSWERS = 8
 POLICY = checkpoint("policy")
 SETTINGS = Config(
     optimizer="muon", learning_rate=0.02, weight_decay=0.1, schedule="cosine", warmup=0.05, epochs=2.0, batch_size=16,
@@ -46,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a folder for what is found; what is there is kept")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--prompts", type=int, nargs="+", default=[600], help="training prompts a seed")
+    parser.add_argument("--prompts", type=int, nargs="+", default=[1200], help="training prompts a seed")
     parser.add_argument("--heldout", type=int, default=200, help="held-out prompts a seed")
     parser.add_argument(
         "--labels", nargs="+", choices=("gold", "judge", "shuffled"), default=["gold", "judge", "shuffled"]
@@ -68,7 +67,7 @@ def measure(seed: int, sizes: Sequence[int], held: int, labels: Sequence[str], c
     wanted = [(n, name) for n in sizes for name in labels if (seed, name, n, config.epochs) not in known]
     if not wanted:
         return
-    answered = answers_of(POLICY, world.prompts("train", max(sizes), seed=seed), ANSWERS, seed)
+    answered = training_answers(kept.parent, max(sizes), seed)
     tested = by_gold(answers_of(POLICY, heldout(held, seed), ANSWERS, seed))
     extremes = {pair.id for pair in best_worst(tested)}
     for count, name in wanted:
