@@ -37,7 +37,7 @@ def means(
     x: str,
     y: str,
     form: str = ".0%",
-    across: str = ".2f",
+    across: str = ".2~f",
     level: float | None = None,
     diagonal: bool = False,
     log: bool = False,
@@ -58,7 +58,7 @@ def means(
         scale=alt.Scale(domain=named, range=[MARKS[i % len(MARKS)] for i in range(len(named))]),
         legend=legend,
     )
-    scale = alt.Scale(type="log", nice=False) if log else alt.Scale(zero=False, nice=True)
+    scale = alt.Scale(type="log", nice=False, padding=12) if log else alt.Scale(zero=False, nice=False, padding=12)
     place = alt.X("x:Q", title=x, axis=alt.Axis(format=across, tickCount=6), scale=scale)
     base = alt.Chart(frame).encode(x=place)
     tips = [
@@ -114,7 +114,8 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, x: str, y: str = "pai
         .encode(
             x=alt.X("low:Q", title=x, scale=alt.Scale(zero=False)),
             x2="high:Q",
-            y=alt.Y("count:Q", title=y),
+            y=alt.Y("count:Q", title=y, stack=None),
+            y2="zero:Q",
             tooltip=tips,
         )
         .properties(height=190)
@@ -123,7 +124,17 @@ def histogram(bins: Sequence[tuple[float, float, int]], *, x: str, y: str = "pai
 
 def scalar(frame: pd.DataFrame, *, title: str, groups: Sequence[str]) -> alt.Chart:
     """One scalar over steps; columns ``step``, ``value``, ``group`` (training and split)."""
-    legend = alt.Legend(title=None, orient="top", labelLimit=260, columns=2) if len(groups) > 1 else None
+    legend = None
+    if len(groups) > 1:
+        legend = alt.Legend(
+            title=None,
+            orient="top",
+            labelLimit=260,
+            columns=2,
+            symbolType="stroke",
+            symbolStrokeWidth=3,
+            symbolSize=300,
+        )
     single = bool((frame.groupby("group").size() == 1).any())
     return (
         alt.Chart(frame)
@@ -142,7 +153,9 @@ def scalar(frame: pd.DataFrame, *, title: str, groups: Sequence[str]) -> alt.Cha
                 alt.Tooltip("value:Q", title=title, format=".4g"),
             ],
         )
-        .properties(height=SMALL + LEGEND * (len(groups) // 2), title=alt.TitleParams(title, anchor="start", fontSize=13))
+        .properties(
+            height=SMALL + LEGEND * ((len(groups) + 1) // 2), title=alt.TitleParams(title, anchor="start", fontSize=13)
+        )
     )  # fmt: skip
 
 

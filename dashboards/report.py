@@ -203,7 +203,7 @@ def _studies(store: Store) -> list[str]:
             head = ("arm", "value", f"minus {found.control}", "seeds", "without a number")
             for measure, arms in found.measures.items():
                 rows = [
-                    [arm.name, words.number(arm.mean), words.number(arm.gap) if arm.gap else "", f"{arm.mean.n:,}",
+                    [arm.name, words.number(arm.mean), words.difference(arm.gap) if arm.gap else "", f"{arm.mean.n:,}",
                      f"{arm.mean.failed:,}"]
                     for arm in arms
                 ]  # fmt: skip

@@ -22,7 +22,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboards import words
-from dashboards.data.state import Nothing, Unfinished, state, unfinished
+from dashboards.data.state import Nothing, Unfinished, state, titles, unfinished
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
 from rlhf_eval.store.runs import Store
@@ -44,13 +44,17 @@ STYLE = """<style>
 [data-testid=stMain] [data-testid=stPageLink-NavLink] p {text-decoration: underline; text-underline-offset: 3px;
   white-space: normal; overflow: visible;}
 .re-card {border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem; height: 100%;
-  overflow-wrap: anywhere;}
+  overflow-wrap: anywhere; box-sizing: border-box;}
+[data-testid=stColumn]:has(.re-card) > [data-testid=stVerticalBlock] {height: 100%;}
+[data-testid=stColumn] > * > [data-testid=stElementContainer]:has(.re-card) {flex: 1 1 auto;}
+[data-testid=stElementContainer]:has(> * .re-card) > *, [data-testid=stHtml]:has(> .re-card) {height: 100%;}
 .re-card .label {font-size: .85rem;}
 .re-card .value {font-size: 1.7rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums;
   overflow-wrap: anywhere;}
 .re-card .value.words {font-size: 1.05rem; line-height: 1.5;}
 .re-card .fine {font-size: .82rem; opacity: .85; font-variant-numeric: tabular-nums;}
 .re-card.grey .value {opacity: .65; font-weight: 400;}
+.re-card.grey .value.none {font-size: 1.05rem; line-height: 1.8;}
 .re-text {white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit; font-size: .95rem; line-height: 1.5;
   max-height: 32rem; overflow-y: auto; border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem;
   margin: 0; unicode-bidi: isolate;}
@@ -203,16 +207,28 @@ def _watched(drawn: str) -> None:
 
 
 def choice(
-    label: str, options: Sequence[str], key: str, *, default: str = "", every: str = "", help: str | None = None
-) -> str:
-    """One of ``options``, kept in the URL under ``key``; ``every`` names the choice of none of them, which is ''."""
+    label: str, options: Sequence[str], key: str, *, default: str = "", every: str = "", help: str | None = None,
+    told: Mapping[str, str] | None = None,
+) -> str:  # fmt: skip
+    """One of ``options``, kept in the URL under ``key``; ``every`` names the choice of none of them, which is ''.
+
+    ``told`` maps options to what is shown instead, on the page and in the URL.
+    """
     offered = ["", *options] if every else list(options)
     start = offered.index(default) if default in offered else 0
     chosen = st.selectbox(
         label, offered, index=start, key=key, bind="query-params", help=help,
-        format_func=lambda option: option or every,
+        format_func=lambda option: (told or {}).get(option, option) or every,
     )  # fmt: skip
     return str(chosen or "")
+
+
+def run_choice(label: str, runs: Sequence[str], key: str, *, every: str = "") -> str:
+    """One of some runs, by the title that people read; where somebody wrote a run's id into the URL, that one."""
+    asked = st.query_params.get(key, "")
+    if asked in runs:
+        st.session_state[key] = asked
+    return choice(label, runs, key, every=every, told=ask(titles))
 
 
 def switch(label: str, options: Mapping[Choice, str], key: str, *, help: str | None = None) -> Choice:
@@ -226,7 +242,8 @@ def switch(label: str, options: Mapping[Choice, str], key: str, *, help: str | N
 
 def link(page: str, label: str, **query: str) -> None:
     """A link to ``pages/<page>.py`` with filters set."""
-    filters = {key: value for key, value in query.items() if value}
+    known = ask(titles)  # a run stands in the URL by its title, as ``run_choice`` writes it
+    filters = {key: known.get(value, value) for key, value in query.items() if value}
     st.page_link(HOME / "pages" / f"{page}.py", label=words.escaped(label), query_params=filters or None)
 
 
@@ -251,7 +268,7 @@ def estimate(
 
 def card(label: str, value: str, fine: Sequence[str] = (), *, grey: bool = False) -> None:
     """A value on a card with small print below it; everything is escaped."""
-    size = " words" if len(value) > 22 else ""
+    size = " words" if len(value) > 22 else "" if any(map(str.isdecimal, value)) else " none"
     lines = "".join(f'<div class="fine">{html.escape(line)}</div>' for line in fine)
     st.html(
         f'<div class="re-card{" grey" if grey else ""}"><div class="label">{html.escape(label)}</div>'

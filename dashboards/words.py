@@ -7,6 +7,7 @@ safe(text)           control characters made visible, the rest as it is
 
 from __future__ import annotations
 
+import math
 import shlex
 import unicodedata
 from collections.abc import Mapping
@@ -36,9 +37,23 @@ def points(estimate: Estimate) -> str:
     return f"{100 * estimate.value:+.1f} points [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
 
 
-def number(estimate: Estimate) -> str:
-    """A number without a unit, with its interval."""
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+def number(estimate: Estimate, *, sign: str = "") -> str:
+    """A number without a unit, with its interval; as many decimals as the interval's width gives a meaning to."""
+    half = (estimate.high - estimate.low) / 2
+    if not 0 < half < math.inf:
+        return f"{estimate.value:{sign}.3g} [{estimate.low:{sign}.3g}, {estimate.high:{sign}.3g}]"
+    form = f"{sign},.{min(6, max(0, 1 - math.floor(math.log10(half))))}f"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
+def difference(estimate: Estimate) -> str:
+    """A difference without a unit, with its interval."""
+    return number(estimate, sign="+")
+
+
+def p_value(p: float) -> str:
+    """How surprising a result is where there is no difference."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def about(estimate: Estimate, *, judge: str = "", unit: str = "prompts") -> str:

@@ -13,6 +13,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Self, TypeVar
 
 import msgspec
@@ -462,6 +463,24 @@ class Run:
     """None where the work was too small to forecast, or asks no model."""
     schema: int = SCHEMA
 
+    @property
+    def title(self) -> str:
+        """What a reader calls the run: verb and plugin, when it began (UTC), and the digits that name it."""
+        told = self.config.get(_TOLD.get(self.verb, ""), "")
+        plugin = ", ".join(map(str, told)) if isinstance(told, list | tuple) else str(told).partition("#")[0]
+        stamp, digits = self.id.partition("-")[0], self.id[-8:]
+        try:
+            when = datetime.strptime(stamp, "%Y%m%dT%H%M%S").strftime("%d %b %H:%M")
+        except ValueError:
+            when = stamp
+        return f"{self.verb} {plugin[:40]}".strip() + f", {when}, {digits}"
+
+
+_TOLD = {
+    "load": "source", "generate": "names", "judge": "judge", "audit": "judge", "pairs": "rule", "train": "trainer",
+    "evaluate": "benchmark", "lab": "study", "corrupt": "kind",
+}  # fmt: skip
+"""Verb to the setting that tells its runs apart best."""
 
 Record = Prompt | Completion | Judgment | PreferencePair | Demonstration | Estimate | Outcome
 R = TypeVar("R")

@@ -21,6 +21,7 @@ from rlhf_eval.records import (
     Outcome,
     PreferencePair,
     Prompt,
+    Run,
     Sampling,
     Usage,
     fingerprint,
@@ -218,3 +219,16 @@ def test_usage_adds_up() -> None:
 def test_the_text_of_a_prompt_is_its_last_question() -> None:
     turns = [Message("user", "first"), Message("assistant", "yes"), Message("user", "second"), Message("tool", "data")]
     assert Prompt.of(turns).text == "second"
+
+
+@pytest.mark.parametrize(
+    ("verb", "config", "title"),
+    [
+        ("train", {"trainer": "dpo"}, "train dpo, 28 Nov 01:12, 0eb6397d"),
+        ("generate", {"names": ["base", "tonight"]}, "generate base, tonight, 28 Nov 01:12, 0eb6397d"),
+        ("judge", {"judge": "pairwise/gpt#1a2b3c4d"}, "judge pairwise/gpt, 28 Nov 01:12, 0eb6397d"),
+        ("suite", {}, "suite, 28 Nov 01:12, 0eb6397d"),
+    ],
+)
+def test_a_run_has_a_title_for_readers(verb: str, config: dict[str, object], title: str) -> None:
+    assert Run(id=f"20261128T011251-{verb}-0eb6397d", verb=verb, config=config).title == title

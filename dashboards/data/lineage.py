@@ -19,7 +19,7 @@ from rlhf_eval.store.runs import Store
 
 MADE = {
     "load": "prompts", "generate": "answers", "judge": "verdicts", "pairs": "preference set", "train": "checkpoint",
-    "evaluate": "evaluation", "audit": "judge card",
+    "evaluate": "evaluation", "audit": "judge card", "lab": "study", "corrupt": "set with planted errors", "suite": "suite",
 }  # fmt: skip
 """Verb to what its run is, in a word."""
 PAGES = {

@@ -27,6 +27,7 @@ from rlhf_eval.stats.intervals import Interval
 from rlhf_eval.stats.ranking import cyclic_triads, rank_sets
 from rlhf_eval.store.runs import Store
 
+LENGTHS = ("answer_tokens", "answer_characters")
 RATES = ("win_rate", "flip_rate", "first_slot_share")
 """Estimates that the board and the judge's card show already."""
 
@@ -234,10 +235,15 @@ def prompt_texts(store: Store, ids: Sequence[str]) -> dict[str, str]:
 
 
 def measurements(store: Store) -> list[tuple[str, Estimate]]:
-    """What evaluations have measured beside win rates (exact checks, gold, benchmarks), with the run, newest run first."""
+    """What evaluations have measured beside win rates (exact checks, gold, benchmarks), with the run, newest run first.
+
+    Of one run lengths come last: they tell how to read the others. What a study is made of, the study tells.
+    """
     found = []
-    for run in reversed(store.runs("evaluate")):
-        found += [(run.id, e) for e in store.records(Estimate, run=run.id) if e.name not in RATES]
+    studied = {part for study in store.runs("lab") for part in study.inputs.values()}
+    for run in reversed([run for run in store.runs("evaluate") if run.id not in studied]):
+        own = [e for e in store.records(Estimate, run=run.id) if e.name not in RATES]
+        found += [(run.id, e) for e in sorted(own, key=lambda e: e.name.startswith(LENGTHS))]
     return found
 
 

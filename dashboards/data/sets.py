@@ -91,12 +91,12 @@ class Versus:
 
 
 def sets(store: Store) -> list[Row]:
-    """The runs with pairs or demonstrations, newest first; raises Nothing where there is none."""
+    """The runs with pairs, newest first, then those with demonstrations alone; raises Nothing where there is none."""
     query = """
         with rows as (select run_id, 1 as pair, prompt_id from pairs
                       union all select run_id, 0, prompt_id from demonstrations)
         select run_id as run, sum(pair)::int as pairs, sum(1 - pair)::int as demonstrations,
-               count(distinct prompt_id) as prompts from rows group by 1 order by 1 desc"""
+               count(distinct prompt_id) as prompts from rows group by 1 order by sum(pair) = 0, 1 desc"""
     runs = {run.id: run for run in store.runs()}
     found = [
         Row(

@@ -55,5 +55,10 @@ def unfinished(store: Store) -> list[Unfinished]:
     return found
 
 
+def titles(store: Store) -> dict[str, str]:
+    """Run to what a reader calls it."""
+    return {run.id: run.title for run in store.runs()}
+
+
 def _manifests(store: Store) -> list[Path]:
     return sorted((store.path / "runs").glob("*/run.json"))

@@ -22,7 +22,7 @@ def page() -> None:
     show.title("Compare", "Did the new checkpoint beat the old one, where, and on which prompts did it lose?")
     left, middle, right, last = st.columns([3, 2, 2, 2])
     with last:
-        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+        run = show.run_choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
     found = show.ask(results.met, run=run)
     known = show.ask(results.prompt_categories)
     with left:
@@ -54,7 +54,7 @@ def _cards(duel: Duel, a: str, b: str) -> None:
     e, surely = duel.estimate, duel.estimate.low > 0 or duel.estimate.high < 0
     a, b = words.short(a, 30), words.short(b, 30)
     verdict = f"{a if e.value > 0 else b} is better" if surely else "not separable"
-    fine = [f"p = {duel.p_value:.3g}, paired by prompt"]
+    fine = [f"{words.p_value(duel.p_value)}, paired by prompt"]
     if duel.needed and not surely:
         fine.append(f"a difference of this size needs about {duel.needed:,} prompts to show (80 % power)")
     both, only_a, only_b, neither = duel.quadrants
@@ -90,7 +90,9 @@ def _categories(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
         key=f"categories_{duel.via}",
     )
     if len(large) < len(parts):
-        st.caption(f"{len(parts) - len(large)} categories of fewer than {words.FEW} prompts are in the table only.")
+        few = len(parts) - len(large)
+        said = "1 category of" if few == 1 else f"{few} categories of"
+        st.caption(f"In the table only: {said} fewer than {words.FEW} prompts.")
 
 
 def _row(part: Duel) -> dict[str, object]:

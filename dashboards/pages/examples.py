@@ -49,7 +49,7 @@ def _filtered() -> tuple[Pairs, Ints, Filters, str]:
     """The judge's pairs, which of them pass, the filters, and the run where one was chosen."""
     places = st.columns([3, 2, 2, 2, 2])
     with places[4]:
-        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+        run = show.run_choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
     met = show.ask(results.met, run=run)
     with places[0]:
         judge = show.choice("Judge", results.judges(met), "judge")

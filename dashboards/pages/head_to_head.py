@@ -19,7 +19,7 @@ def page() -> None:
     show.title("Head-to-head", "Who beats whom, and are there cycles?")
     left, middle, right = st.columns([3, 2, 2])
     with right:
-        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+        run = show.run_choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
     found = show.ask(results.met, run=run)
     known = show.ask(results.prompt_categories)
     with left:

@@ -11,12 +11,13 @@ from dashboards.data import jobs
 from dashboards.data.jobs import Job
 from dashboards.data.state import Nothing
 from rlhf_eval.errors import UserError
-from rlhf_eval.records import Forecast
 from rlhf_eval.stages.spending import dollars, duration, forecast_cost, spending
 
+HEAD = ("run", "state", "ended", "failed", "a minute", "took", "expected", "cost", "expected cost")
 EVERY = 3
 """Seconds between two looks at running jobs."""
-SHOWN = 50
+SHOWN, LISTED = 50, 20
+"""Runs that can be reached here, and those in view at once."""
 
 
 def page() -> None:
@@ -25,7 +26,7 @@ def page() -> None:
     found = show.ask(jobs.jobs)
     st.subheader("At work", anchor=False)
     _at_work()
-    st.subheader("Failures", anchor=False)
+    st.subheader("Failed or set aside", anchor=False)
     _failures(found)
     st.subheader("Cost", anchor=False)
     _cost(found)
@@ -100,14 +101,14 @@ def _failures(found: Sequence[Job]) -> None:
         st.error(f"`{job.run.id}` {'has fallen silent' if job.dead else job.run.status}{said}")
         _resume(job)
     if failed:
-        rows = [[f.run, f"{f.count:,}", words.short(f.reason, 200), f.example] for f in failed[:SHOWN]]
-        show.table(["run", "prompts", "why they failed or were set aside", "such as"], rows, right=(1,))
+        rows = [[f.run[-8:], f"{f.count:,}", words.short(f.reason, 200), f.example] for f in failed[:SHOWN]]
+        show.table(["run", "prompts", "why", "such as"], rows, right=(1,))
         retry = next((job for job in found if job.failed and job.run.status == "done" and job.resume), None)
         if retry is not None:
             st.caption("Failed prompts of a finished run are tried again by:")
             _resume(retry)
     if not broken and not failed:
-        st.caption("Nothing has failed.")
+        st.caption("Nothing has failed, and no prompt was set aside.")
 
 
 def _cost(found: Sequence[Job]) -> None:
@@ -157,27 +158,32 @@ def _foreseen(found: Sequence[Job]) -> list[str]:
 
 
 def _all(found: Sequence[Job]) -> None:
-    show.table(
-        ["run", "state", "ended", "failed", "a minute", "took", "expected", "cost", "expected cost"],
-        [
-            [
-                job.run.id, "silent" if job.dead else job.run.status, _ended(job) or "-", f"{job.failed:,}",
-                f"{job.rate:,.0f}" if job.rate else "-", duration(job.seconds), *_forecast(job.run.forecast, job),
-            ]
-            for job in found[:SHOWN]
-        ],
-        right=(2, 3, 4, 5, 6, 7, 8),
-    )  # fmt: skip
-    if len(found) > SHOWN:
-        st.caption(f"The newest {SHOWN} of {len(found):,}.")
-    run = show.choice("Walk from a run to its sources and results", [job.run.id for job in found[:SHOWN]], "walk")
-    show.link("lineage", f"Lineage of {run}", start=run)
+    """Every run; what nobody has forecast has no column."""
+    rows = [_row(job) for job in found[:SHOWN]]
+    kept = [n for n, name in enumerate(HEAD) if not name.startswith("expected") or any(row[n] != "-" for row in rows)]
+    head, rows = [HEAD[n] for n in kept], [[row[n] for n in kept] for row in rows]
+    right = range(2, len(head))
+    show.table(head, rows[:LISTED], right=right)
+    if len(rows) > LISTED:
+        with st.expander(f"{len(rows) - LISTED} earlier runs{f' of {len(found) - LISTED:,}' * (len(found) > SHOWN)}"):
+            show.table(head, rows[LISTED:], right=right)
+    run = show.run_choice("Walk from a run to its sources and results", [job.run.id for job in found[:SHOWN]], "walk")
+    show.link("lineage", f"Lineage of {run[-8:]}", start=run)
 
 
-def _forecast(told: Forecast | None, job: Job) -> list[str]:
-    """Time that was expected, cost, and cost that was expected."""
-    seconds = duration(told.seconds) if told is not None and told.seconds is not None else "-"
-    return [seconds, dollars(job.run.usage.cost), forecast_cost(told) if told is not None and told.cost else "-"]
+def _row(job: Job) -> list[str]:
+    run, told = job.run, job.run.forecast
+    return [
+        run.id,
+        "silent" if job.dead else run.status,
+        _ended(job) or "-",
+        f"{job.failed:,}" if job.failed else "-",
+        f"{job.rate:,.0f}" if job.rate and job.seconds >= 1 else "-",
+        duration(job.seconds) if job.seconds >= 1 else "< 1 s",
+        duration(told.seconds) if told is not None and told.seconds is not None else "-",
+        dollars(run.usage.cost),
+        forecast_cost(told) if told is not None and told.cost else "-",
+    ]
 
 
 if __name__ == "__main__":

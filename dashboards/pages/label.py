@@ -41,7 +41,7 @@ def page() -> None:
             or ""
         ).strip()  # fmt: skip
     with right:
-        run = show.choice("Comparisons of the run", [source.run for source in sources], "of")
+        run = show.run_choice("Comparisons of the run", [source.run for source in sources], "of")
     source = next(source for source in sources if source.run == run)
     if not person:
         _invitation(source)

@@ -22,6 +22,8 @@ from rlhf_eval.stats.length_control import StyleControlled
 
 LENGTH = "What would be left of each win rate if no answer were longer than the baseline's."
 EVEN = 0.5
+MEASURED = 12
+"""Stored numbers in view; the others are one click away."""
 DRAWN = 40
 """Models that the chart shows; the table has all."""
 TIED, BEHIND = "first, or not separable from it", "surely behind the first"
@@ -72,7 +74,7 @@ def _win_rates() -> None:
     """The board of one judge and baseline."""
     places = st.columns([3, 2, 2, 2])
     with places[3]:
-        run = show.choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
+        run = show.run_choice("Run", show.ask(results.runs_with_judgments), "run", every="all runs")
     found = show.ask(results.met, run=run)
     known = show.ask(results.prompt_categories)
     with places[0]:
@@ -86,7 +88,7 @@ def _win_rates() -> None:
     against = words.short(baseline, 50)
     look = Look("win rate", f"win rate against {against}", words.rate, 100, "%.1f %%", "prompts", EVEN)
     _answer(board, look, against=f" against {words.short(baseline, 40)}")
-    frame = _frame(board)
+    frame = _frame(board, look)
     _draw(board, frame, look)
     _next(board, _table(board, frame, look), run)
     _how(
@@ -101,8 +103,8 @@ def _win_rates() -> None:
 def _mean_grades() -> None:
     """The board of one judge of single answers, of all turns or of one."""
     places = st.columns([3, 2, 2, 2])
-    with places[3]:
-        run = show.choice("Run", show.ask(results.runs_with_judgments, answers=1), "run", every="all runs")
+    with places[2]:
+        run = show.run_choice("Run", show.ask(results.runs_with_judgments, answers=1), "run", every="all runs")
     found = show.ask(results.graded_answers, run=run)
     known = show.ask(results.prompt_categories)
     with places[0]:
@@ -111,16 +113,16 @@ def _mean_grades() -> None:
     with places[1]:
         category = show.choice("Category", results.parts_of(known, mine), "category", every="all prompts")
     numbers = turns(mine)
-    with places[2]:
+    with places[3]:
         turn = show.choice("Turn", [str(n) for n in numbers], "turn", every="all turns") if len(numbers) > 1 else ""
     board = results.grade_board(found, judge, prompts=known.get(category), turn=int(turn or 0))
     form = f".{board.digits}f"
     look = Look(
         "mean grade", "mean grade", lambda e: f"{e.value:{form}} [{e.low:{form}}, {e.high:{form}}]", 1, f"%{form}",
-        "questions",
+        "questions" if numbers else "prompts",
     )  # fmt: skip
     _answer(board, look)
-    frame = _frame(board)
+    frame = _frame(board, look)
     _draw(board, frame, look)
     _table(board, frame, look)
     if len(board.rows) > 1:
@@ -169,19 +171,19 @@ def _lead(board: Board | GradeBoard, look: Look) -> None:
     spread = (
         f"95 %: {look.gap(gap.low).removesuffix(' points')} to {look.gap(gap.high).removesuffix(' points')}, paired"
     )
-    count = f"n = {gap.n:,} {look.unit}, p = {behind.p_holm:.2g} (Holm)"
+    count = f"n = {gap.n:,} {look.unit}, {words.p_value(behind.p_holm)} (Holm)"
     few = words.doubt(gap.n, unit=look.unit)
     show.card(f"Lead over {name}", look.gap(gap.value), [spread, count, *([few] if few else []), *fine], grey=bool(few))
 
 
-def _frame(board: Board | GradeBoard) -> pd.DataFrame:
+def _frame(board: Board | GradeBoard, look: Look) -> pd.DataFrame:
     rows = []
     for place, (row, behind) in enumerate(zip(board.rows, board.behind, strict=True)):
         about = row.settings
         counts: dict[str, object] = {"grades": about.get("grades")}
         if isinstance(board, Board):
             counts = {"won / tied / lost": f"{about['wins']} / {about['ties']} / {about['losses']}"}
-        note = words.doubt(row.n, unit="prompts" if isinstance(board, Board) else "questions")
+        note = words.doubt(row.n, unit=look.unit)
         rows.append(
             {
                 "name": str(about["model"]),
@@ -225,11 +227,13 @@ def _table(board: Board | GradeBoard, frame: pd.DataFrame, look: Look) -> list[s
     )
     numbers = [look.column, "from", "to", "behind first"]
     shown[numbers] = look.scale * shown[numbers].astype(float)
+    shown = shown if shown["note"].any() else shown.drop(columns="note")
     plain = st.column_config.NumberColumn(format=look.form)
     gap = "%.1f points" if look.scale > 1 else look.form
     columns = {
-        "model": st.column_config.TextColumn(pinned=True), look.column: plain, "from": plain, "to": plain,
-        "behind first": st.column_config.NumberColumn(format=gap), "p (Holm)": st.column_config.NumberColumn(format="%.2g"),
+        look.column: plain, "from": plain, "to": plain, "behind first": st.column_config.NumberColumn(format=gap),
+        "p (Holm)": st.column_config.NumberColumn(format="%.2g"),
+        **dict.fromkeys(("n", "grades", "failed"), st.column_config.NumberColumn(format="localized")),
     }  # fmt: skip
     about: dict[str, Any] = {
         "hide_index": True, "placeholder": "-", "key": "board", "alt": f"{look.axis}, judge {board.judge}",
@@ -293,21 +297,32 @@ def _equal_length(board: Board, controlled: Mapping[str, StyleControlled]) -> No
 
 def _measurements(measured: Sequence[tuple[str, Estimate]]) -> None:
     """What was measured in other ways than by comparing two answers."""
-    st.subheader("Measured beside win rates", anchor=False)
+    st.subheader("Measured by evaluations", anchor=False)
     rows = []
     for run, e in measured:
-        value, _, interval = words.number(e).partition(" [")
+        value, _, interval = (words.difference if _is_gap(e) else words.number)(e).partition(" [")
         about = " · ".join(dict.fromkeys(str(e.settings[k]) for k in ("model", "judge") if e.settings.get(k)))
         failed = e.failed + int(e.settings.get("unreadable", 0) or 0)
         note = words.doubt(e.n) or str(e.settings.get("note", ""))
         bounds = interval.rstrip("]").replace(", ", " to ")
         rows.append([e.name, about, value, bounds, f"{e.n:,}", str(failed), note, run[-8:]])
     head = ["measure", "of", "value", "95 % interval", "n", "failed", "note", "run"]
-    show.table(head, rows, right=[2, 3, 4, 5], caption="Estimates that evaluations have stored, newest run first")
+    if not any(row[6] for row in rows):
+        head, rows = [*head[:6], "run"], [[*row[:6], row[7]] for row in rows]
+    rows = list(dict.fromkeys(map(tuple, rows)))
+    caption = "What evaluations have stored beside win rates, the newest run first"
+    show.table(head, rows[:MEASURED], right=[2, 3, 4, 5], caption=caption)
+    if len(rows) > MEASURED:
+        with st.expander(f"{len(rows) - MEASURED} more"):
+            show.table(head, rows[MEASURED:], right=[2, 3, 4, 5])
     show.how(
         "Each is what `evaluate` stored when it ended, with the method it names; nothing is computed anew here.",
         show.command("runs", "show", measured[0][0]),
     )
+
+
+def _is_gap(e: Estimate) -> bool:
+    return e.name.endswith("difference") or " minus " in e.name
 
 
 def _how(text: str, flags: Sequence[str], *, run: str, by: str) -> None:

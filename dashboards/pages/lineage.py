@@ -21,7 +21,7 @@ def page() -> None:
         behind = show.ask(lineage.behind_row, judge, model, _asked("baseline"))
         _row(behind)
         starts = behind.runs
-    run = show.choice("Walk from the run", list(starts), "start")
+    run = show.run_choice("Walk from the run", list(starts), "start")
     found = show.ask(lineage.trail, run)
     _graph(found)
     _here(found.start)
@@ -100,7 +100,7 @@ def _stops(title: str, stops: Sequence[Stop], nothing: str) -> None:
         left, right = st.columns([4, 1])
         with left:
             st.markdown(
-                f"{'&emsp;' * (stop.depth - 1)}**{stop.made}** `{stop.run.id}` as {words.escaped(stop.via)} of "
+                f"{'&emsp;' * (stop.depth - 1)}**{stop.made}** `{stop.run.id[-8:]}` as {words.escaped(stop.via)} of "
                 f"`{stop.parent[-8:]}` · {words.escaped(holds or 'no records')} · {stop.run.status}"
             )
         with right:

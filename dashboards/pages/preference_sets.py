@@ -20,13 +20,15 @@ TILES = (
     ("order_flips", "Verdicts that flip with the order", words.rate),
 )
 """Measure of a data card to the tile that shows it."""
+KEPT = ("kept_score", "selected_minus_control", "gold_minus_control")
+"""The same for a set without pairs."""
 
 
 def page() -> None:
     """Draw the page."""
     show.title("Preference sets", "Is this set worth training on?")
     rows = show.ask(sets.sets)
-    run = show.choice("Set", [row.run for row in rows], "set")
+    run = show.run_choice("Set", [row.run for row in rows], "set")
     row = next(row for row in rows if row.run == run)
     card, source = show.ask(sets.card, run)
     _warnings(card, row)
@@ -61,6 +63,9 @@ def _warnings(card: Card, row: Row) -> None:
 
 
 def _tiles(card: Card, row: Row) -> None:
+    if not row.pairs:
+        _demonstration_tiles(card, row)
+        return
     columns = st.columns(5)
     with columns[0]:
         about = [f"{row.prompts:,} prompts", f"rule {row.rule}" if row.rule else "loaded from a file"]
@@ -73,6 +78,18 @@ def _tiles(card: Card, row: Row) -> None:
                 show.card(label, "not measured", [_why_not(name)], grey=True)
             else:
                 show.estimate(found, label=label, written=written)
+
+
+def _demonstration_tiles(card: Card, row: Row) -> None:
+    """Of a set without pairs: how many answers were kept, and what they score by whom."""
+    found = [e for e in card.estimates if e.name in KEPT]
+    columns = st.columns(max(3, 1 + len(found)))
+    with columns[0]:
+        about = [f"{row.prompts:,} prompts", f"rule {row.rule}" if row.rule else "loaded from a file"]
+        show.card("Answers kept, no pairs", f"{row.demonstrations:,}", about)
+    for column, e in zip(columns[1:], found, strict=False):
+        with column:
+            show.estimate(e, label=e.name.replace("_", " ").capitalize(), written=words.number)
 
 
 def _why_not(name: str) -> str:
@@ -161,8 +178,8 @@ def _browse(run: str) -> None:
 
 def _pair(shown: Shown) -> None:
     pair = shown.pair
-    flips = " · FLIPS with the order" if shown.flips else ""
-    label = f"{words.short(pair.prompt[-1].content, 90)} · p = {pair.probability:.2f}{flips}"
+    flips = " · flips with the order" if shown.flips else ""
+    label = f"{words.short(pair.prompt[-1].content, 90)} · probability {pair.probability:.2f}{flips}"
     with st.expander(words.escaped(label)):
         show.foreign(_joined(pair.prompt), label="prompt")
         left, right = st.columns(2)
@@ -212,7 +229,7 @@ def _versus(run: str, others: Sequence[str]) -> None:
     if not others:
         st.caption("The other sets hold no pairs.")
         return
-    other = show.choice("Another set", list(others), "with", every="choose one")
+    other = show.run_choice("Another set", list(others), "with", every="choose one")
     if not other:
         return
     found = show.ask(sets.versus, run, other)

@@ -10,6 +10,7 @@ import streamlit as st
 from dashboards import charts, curves, show, words
 from dashboards.data import rewards
 from dashboards.data.rewards import Curve, Margins, Report
+from rlhf_eval.audit.evidence import role
 
 
 def page() -> None:
@@ -109,7 +110,7 @@ def _margins(found: Report) -> None:
         st.caption(words.escaped(found.missing.get("margins", "Too few pairs have a reference label.")))
         return
     frame = curves.frame_of(margins.bins)
-    drawing = curves.means(frame, x="difference of the two scores", y="accuracy", level=0.5, across=".3g")
+    drawing = curves.means(frame, x="difference of the two scores", y="accuracy", level=0.5, across=".3~g")
     if math.isfinite(margins.temperature):
         ends = pd.DataFrame({"x": [frame["x"].max() * k / 40 for k in range(41)]})
         ends["y"] = [rewards.expected(margins, x) for x in ends["x"]]
@@ -160,9 +161,9 @@ def _curve(curve: Curve, key: str) -> None:
             for p in curve.points
         ]
     )  # fmt: skip
-    whose = "its own score" if own else words.short(curve.scorer, 40)
+    whose = "its own score" if own else role(curve.scorer) or words.short(curve.scorer, 40)
     st.markdown(f"**{words.escaped(words.short(curve.model, 40))}**, scored by {words.escaped(whose)}")
-    drawing = curves.means(frame, x="sqrt(KL), best of n from the model", y=whose, form=".3g", height=230)
+    drawing = curves.means(frame, x="sqrt(KL), best of n from the model", y=whose, form=".3~g", height=230)
     first, last = curve.points[0], curve.points[-1]
     alt = (
         f"Mean {whose} from {first.found.value:.3g} for one answer to {last.found.value:.3g} for the best of {last.n}."

@@ -54,11 +54,12 @@ def _measure(measure: str, arms: Sequence[Arm], control: str, *, key: str) -> No
             f"{measure}, difference from {control}: the highest is {best.name}, {words.number(best.gap or best.mean)}."
         )
         show.draw(drawing, alt=alt, key=key)
+    lost = any(arm.mean.failed for arm in arms)
     show.table(
-        ["arm", "value", f"minus {control}", "seeds", "without a number"],
+        ["arm", "value", f"minus {control}", "seeds", *["without a number"] * lost],
         [
-            [arm.name, words.number(arm.mean), words.number(arm.gap) if arm.gap else "",
-             f"{arm.mean.n:,}", f"{arm.mean.failed:,}"]
+            [arm.name, words.number(arm.mean), words.difference(arm.gap) if arm.gap else "", f"{arm.mean.n:,}",
+             *[f"{arm.mean.failed:,}"] * lost]
             for arm in arms
         ],
         right=(1, 2, 3, 4),
@@ -71,7 +72,7 @@ def _curves(found: Found) -> None:
         frame = pd.DataFrame([{**_line(str(e.settings["arm"]), e), "x": float(e.settings["x"])} for e in own])
         frame = frame.rename(columns={"name": "group"} | {"group": "kind"})
         st.subheader(f"{words.escaped(name)} over the distance from the start", anchor=False)
-        drawing = curves.means(frame, x="sqrt(KL), in nats", y=name, form=".3g", unit="seeds")
+        drawing = curves.means(frame, x="sqrt(KL), in nats", y=name, form=".3~g", unit="seeds")
         ends = frame.groupby("group", sort=False)["value"].last()
         alt = f"{name} at the end: " + "; ".join(f"{arm} {value:.3g}" for arm, value in ends.items()) + "."
         show.chart(drawing, alt=alt, twin=frame.drop(columns=["kind", "note"]), key=f"curve {name}")

@@ -14,6 +14,9 @@ from dashboards.data.state import Nothing
 from dashboards.data.training import Bend, Over, Row, Series, Step, Stop
 from rlhf_eval.records import Estimate
 
+SHOWN = ("gold", "reward", "accuracy", "loss")
+"""Scalars of the table of all trainings."""
+
 
 def page() -> None:
     """Draw the page."""
@@ -27,9 +30,9 @@ def page() -> None:
         return
     left, right = st.columns(2)
     with left:
-        run = show.choice("Training", [row.run for row in rows], "training")
+        run = show.run_choice("Training", [row.run for row in rows], "training")
     with right:
-        beside = show.choice("Beside it", [row.run for row in rows if row.run != run], "beside", every="nothing")
+        beside = show.run_choice("Beside it", [row.run for row in rows if row.run != run], "beside", every="nothing")
     row = next(row for row in rows if row.run == run)
     over = show.ask(training.overoptimization, run)
     _head(row, over.steps)
@@ -110,10 +113,9 @@ def _scalar(name: str, found: Sequence[Series], runs: Sequence[str], groups: Seq
     if finite.empty:
         st.caption(f"{words.escaped(title)}: not one finite value")
         return
-    used = [group for group in groups if (finite["group"] == group).any()]
     first, last = finite.iloc[0]["value"], finite.iloc[-1]["value"]
     alt = f"{title} over steps, from {first:.3g} to {last:.3g}."
-    show.draw(curves.scalar(finite, title=title, groups=used), alt=alt, key=f"scalar_{name}")
+    show.draw(curves.scalar(finite, title=title, groups=groups), alt=alt, key=f"scalar_{name}")
     averaged = max(one.averaged for one in found)
     if averaged > 1:
         st.caption(f"each point the mean of {averaged} rows")
@@ -150,7 +152,7 @@ def _against(over: Over, rows: Sequence[dict[str, object]], said: str, *, key: s
     frame = pd.DataFrame(rows)
     groups = list(dict.fromkeys(frame["group"]))
     y = groups[0] if len(groups) == 1 else "gold reward, or win rate"
-    drawing = curves.means(frame, x="d = sqrt(KL) to the start", y=y, form=".2f", groups=groups)
+    drawing = curves.means(frame, x="d = sqrt(KL) to the start", y=y, form=".2~f", groups=groups)
     if over.stop is not None:
         fit = pd.DataFrame({"x": [], "y": []})
         if fitted:
@@ -204,7 +206,7 @@ def _bends(bends: Sequence[Bend]) -> None:
             f"gold by {words.escaped(bend.judge)}, run `{bend.run}`"
         )
         frame = pd.DataFrame([_best(n, d, e) for n, d, e in bend.points])
-        drawing = curves.means(frame, x="sqrt(KL), at most", y="gold of the best of n", form=".3g")
+        drawing = curves.means(frame, x="sqrt(KL), at most", y="gold of the best of n", form=".3~g")
         end = float(frame["x"].max())
         xs = [end * k / 60 for k in range(61)]
         fit = pd.DataFrame({"x": xs, "y": [bend.points[0][2].value + x * (bend.a - bend.b.value * x) for x in xs]})
@@ -259,9 +261,9 @@ def _all(rows: Sequence[Row]) -> None:
         ["run", "trainer", "state", "from", "steps", "tokens", "seconds", "last values"],
         [
             [
-                row.run, row.trainer, row.status, words.short(row.base, 40), f"{row.steps:,}", f"{row.tokens:,}",
+                row.run[-8:], row.trainer, row.status, words.short(row.base, 40), f"{row.steps:,}", f"{row.tokens:,}",
                 f"{row.seconds:,.0f}",
-                ", ".join(f"{name} {row.final[name]:.3g}" for name in training.WHAT if name in row.final),
+                ", ".join(f"{training.WHAT[name]} {row.final[name]:.3g}" for name in SHOWN if name in row.final),
             ]
             for row in rows
         ],

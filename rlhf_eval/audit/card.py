@@ -206,7 +206,7 @@ def _number(value: float, unit: str) -> str:
         return f"${value:.3g}"
     if unit == "log-odds":
         return f"{value:+.3f}"
-    return f"{value:,.0f}" if unit == "tokens" or abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if unit == "tokens" or abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _spent(card: JudgeCard) -> str:

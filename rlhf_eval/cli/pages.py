@@ -70,7 +70,7 @@ def _serve(options: argparse.Namespace, page: str, key: str) -> int:
     if app is None or app.origin is None:
         raise UserError("the dashboard of rlhf-eval is missing; install rlhf-eval again")
     store = Session(Options(store=Path(options.store))).store
-    query = f"?{urlencode({key: store.find(options.run).id})}" if options.run else ""
+    query = f"?{urlencode({key: store.find(options.run).title})}" if options.run else ""
     port = _port(options.host, options.port)
     where = "localhost" if options.host in ("0.0.0.0", "::") else options.host
     print(f"dashboard: http://{where}:{port}/{page}{query}   (Ctrl-C ends it)", flush=True)

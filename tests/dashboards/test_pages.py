@@ -114,7 +114,7 @@ def test_mean_grades_are_another_view_of_the_address(app: Callable[..., Any], fu
     assert {"from", "to", "n", "grades", "behind first"} <= set(board.columns)
     assert page.selectbox(key="judge").options[-1] == "gold"
     said = words_of(page)
-    assert planted.GRADER in said and "n = 40 questions" in said
+    assert planted.GRADER in said and "n = 40 prompts" in said
     assert any("leaderboard --grades --judge" in code.value for code in page.code)
 
 
@@ -129,10 +129,10 @@ def test_one_run_alone_is_a_filter_of_the_address(app: Callable[..., Any], full:
 
 def test_what_evaluations_stored_stands_below_the_board(app: Callable[..., Any], full: Any) -> None:
     said = words_of(app(full.store.path))
-    assert "Measured beside win rates" in said
+    assert "Measured by evaluations" in said
     assert "gold of the best of 16" in said
     assert "0.45" in said
-    assert "0.43 to 0.47" in said
+    assert "0.430 to 0.470" in said
 
 
 def test_few_prompts_are_grey_with_the_reason(app: Callable[..., Any], full: Any) -> None:

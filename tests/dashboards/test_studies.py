@@ -74,7 +74,7 @@ def test_a_study_is_shown_with_intervals_seeds_and_command(app: Callable[..., An
     assert not page.exception
     assert not page.error
     said = "\n".join(str(html.proto.body) for html in page.get("html"))
-    assert "0.09 [" in said
+    assert "+0.09" in said
     assert "minus half" in said
     assert "<b>and</b>" not in said
     assert "of 3 seeds" in page.info[0].value
@@ -91,6 +91,6 @@ def test_the_report_tells_studies_without_a_board(store: Store) -> None:
     page = report.main(store)
     assert "Study: Noise &lt;b&gt;and&lt;/b&gt; labels" in page
     assert "minus half" in page
-    assert "0.09 [" in page
+    assert "+0.09" in page
     with pytest.raises(Nothing):
         report.main(store, judge="somebody")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -22,6 +23,27 @@ def test_a_number_says_its_interval_n_judge_and_failures() -> None:
     assert words.points(made(-0.05)) == "-5.0 points [-15.0, +5.0]"
     assert words.about(made(n=1200, failed=2, unreadable=3)) == "n = 1,200 prompts, judge j, 5 failed or unreadable"
     assert words.about(made(n=1), judge="other") == "n = 1 prompt, judge other, none failed"
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "shown"),
+    [
+        (0.0556, 0.0565, "0.056 [-0.001, 0.112]"),
+        (16.4, 4.5, "16.4 [11.9, 20.9]"),
+        (1234.5, 200, "1,234 [1,034, 1,434]"),
+        (0.07, 0.0001, "0.07000 [0.06990, 0.07010]"),
+        (3.0, 0.0, "3 [3, 3]"),
+        (3.0, math.inf, "3 [-inf, inf]"),
+    ],
+)
+def test_a_number_has_the_decimals_that_its_interval_gives_a_meaning_to(value: float, half: float, shown: str) -> None:
+    e = Estimate(name="e", value=value, low=value - half, high=value + half, n=9)
+    assert words.number(e) == shown
+
+
+def test_differences_have_their_sign_and_tiny_p_values_no_exponent() -> None:
+    assert words.difference(made(0.5)) == "+0.50 [+0.40, +0.60]"
+    assert (words.p_value(3e-151), words.p_value(0.0312)) == ("p < 0.0001", "p = 0.031")
 
 
 @pytest.mark.parametrize(("n", "doubted"), [(1, True), (29, True), (30, False), (5000, False)])
