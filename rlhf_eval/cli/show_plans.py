@@ -31,6 +31,8 @@ def designs(found: Sequence[Design], *, as_json: bool) -> None:
         for d in found
     ]
     print(table(["  design", "prompts", "calls at most", "expected", "dollars", "smallest effect", "power"], rows))
+    best = next(d for d in found if d.best)
+    print(f"  next:    rlhf-eval evaluate winrate {best.flags} --limit {best.prompts}")
 
 
 def correlations(found: Sequence[Correlated], *, as_json: bool) -> None:

@@ -49,6 +49,8 @@ class Design:
     effect: float
     """The smallest true distance from .5 that is found with the wanted power."""
     power: float
+    flags: str = ""
+    """Of ``evaluate winrate``: how the design is run."""
     best: bool = False
 
 
@@ -74,22 +76,26 @@ def plan(
         raise UserError(f"--power is {power_wanted}; it must lie between 0 and 1")
     between, within = _variances(session, like)
     made = [
-        _design(name, variance, calls, looks, effect, prompts, power_wanted, level, price)
-        for name, variance, calls, looks in _designs(between, within)
+        replace(_design(name, variance, calls, looks, effect, prompts, power_wanted, level, price), flags=flags)
+        for name, variance, calls, looks, flags in _designs(between, within)
     ]
     able = [design for design in made if design.power >= power_wanted - 1e-9] or made
     cheapest = min(able, key=lambda design: design.expected_calls)
     return [replace(design, best=design is cheapest) for design in made]
 
 
-def _designs(between: float, within: float) -> list[tuple[str, float, float, int]]:
-    via = VIA_BASELINE * (between + within)
+def _designs(between: float, within: float) -> list[tuple[str, float, float, int, str]]:
+    """Name, variance of a prompt, calls a prompt, looks, and flags of every design."""
+    via, single = VIA_BASELINE * (between + within), between + within
     return [
-        ("both against a baseline, both orders", via, 4, 1),
-        ("head to head, both orders", between + within / 2, 2, 1),
-        ("head to head, one balanced order", between + within, 1, 1),
-        (f"head to head, one balanced order, {LOOKS} looks", between + within, 1, LOOKS),
-    ]
+        ("both against a baseline, both orders", via, 4, 1, "--model A --model B --baseline C --orders both"),
+        ("head to head, both orders", between + within / 2, 2, 1, "--model A --baseline B --orders both"),
+        ("head to head, one balanced order", single, 1, 1, "--model A --baseline B --orders one"),
+        (
+            f"head to head, one balanced order, {LOOKS} looks", single, 1, LOOKS,
+            "--model A --baseline B --orders one --stop-when decided",
+        ),
+    ]  # fmt: skip
 
 
 def _design(

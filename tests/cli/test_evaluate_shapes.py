@@ -160,6 +160,10 @@ def test_plan_says_what_a_difference_costs(cli: Any) -> None:
     best = next(d for d in designs if d["best"])
     assert best["expected_calls"] < 0.3 * by_name["both against a baseline, both orders"]["calls"]
     assert best["dollars"] == pytest.approx(0.01 * best["expected_calls"])
+    shown = cli.done("plan", "--effect", "0.05").out
+    assert (
+        f"evaluate winrate --model A --baseline B --orders one --stop-when decided --limit {best['prompts']}" in shown
+    )
     assert cli("plan").code == 2
     assert cli("plan", "--effect", "5").code == 2
 
