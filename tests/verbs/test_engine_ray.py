@@ -48,9 +48,14 @@ def start(home: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    """What the process printed, once it has ended with ``code``; its cluster dies with it if that takes too long."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == code, err
     return out + err
 
 
@@ -104,8 +109,6 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_workers_mistake_is_the_commands(tmp_path: Path) -> None:
     home = home_of(tmp_path, "load: {source: jsonl, path: prompts.jsonl}\ngenerate: {model: 'mock:wrriter'}\n")
-    process = start(home, "run", "line.yaml", *RAY)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2
-    assert "there is no mock 'wrriter'. Did you mean 'writer'?" in err
-    assert "Traceback" not in err
+    shown = finish(start(home, "run", "line.yaml", *RAY), code=2)
+    assert "there is no mock 'wrriter'. Did you mean 'writer'?" in shown
+    assert "Traceback" not in shown
