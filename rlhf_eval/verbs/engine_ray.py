@@ -89,7 +89,7 @@ def _run(task: Task, workers: int, resources: Mapping[str, float], say: Callable
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what stops it is raised, and Ctrl-C is no error of Ray's
     numbers = [{"id": part} for part in range(task.parts)]
     parts = ray.data.from_items(numbers, override_num_blocks=task.parts).map_batches(
         Worker,
