@@ -87,7 +87,7 @@ def main(store: Store, *, judge: str = "", baseline: str = "", run: str = "") ->
         *map(_grades, graded),
         *told,
         *(["<h2>Judges</h2>"] if made or graded else []),
-        *(_judge(store, name) for name in dict.fromkeys(board.judge for board in (*made, *graded))),
+        *(_judge(store, name) for name in dict.fromkeys([*(b.judge for b in made), *(b.judge for b in graded)])),
         "<h2>Method</h2>",
         METHOD,
         f"<p>The same tables: <code>{_safe(' '.join(['rlhf-eval leaderboard', *flags]))}</code></p>",

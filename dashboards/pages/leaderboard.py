@@ -309,7 +309,7 @@ def _measurements(measured: Sequence[tuple[str, Estimate]]) -> None:
     head = ["measure", "of", "value", "95 % interval", "n", "failed", "note", "run"]
     if not any(row[6] for row in rows):
         head, rows = [*head[:6], "run"], [[*row[:6], row[7]] for row in rows]
-    rows = list(dict.fromkeys(map(tuple, rows)))
+    rows = [list(row) for row in dict.fromkeys(tuple(row) for row in rows)]
     caption = "What evaluations have stored beside win rates, the newest run first"
     show.table(head, rows[:MEASURED], right=[2, 3, 4, 5], caption=caption)
     if len(rows) > MEASURED:
