@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ Choice = TypeVar("Choice", bound=str)
 HOME = Path(__file__).parent
 ANSWERS = 48
 """Answers of data functions that are kept, over all who look."""
+_NAME = re.compile(r"(?<=/)|(?=#)")
+"""Where the name of a judge may be broken into lines."""
 WATCH = 5
 """Seconds between two looks at whether the store has changed."""
 
@@ -68,6 +71,12 @@ STYLE = """<style>
 .re-table th, .re-table td {padding: .3rem .6rem; border-bottom: 1px solid rgba(128,128,128,.25); vertical-align: top;}
 .re-table td.num, .re-table th.num {text-align: right; white-space: nowrap;}
 .re-table tr.grey td {opacity: .75;}
+@media (max-width: 1100px) {
+  [data-testid=stSidebar][aria-expanded=true] {min-width: 11.5rem !important; width: 11.5rem !important;}
+  [data-testid=stMainBlockContainer] {padding-left: 1.5rem; padding-right: 1.5rem;}
+  [data-testid=stMain] [data-testid=stHorizontalBlock] {flex-wrap: wrap;}
+  [data-testid=stMain] [data-testid=stColumn] {min-width: 11rem;}
+}
 </style>"""
 
 
@@ -270,9 +279,10 @@ def card(label: str, value: str, fine: Sequence[str] = (), *, grey: bool = False
     """A value on a card with small print below it; everything is escaped."""
     size = " words" if len(value) > 22 else "" if any(map(str.isdecimal, value)) else " none"
     lines = "".join(f'<div class="fine">{html.escape(line)}</div>' for line in fine)
+    parts = "<wbr>".join(map(html.escape, _NAME.split(value)))
     st.html(
         f'<div class="re-card{" grey" if grey else ""}"><div class="label">{html.escape(label)}</div>'
-        f'<div class="value{size}">{html.escape(value)}</div>{lines}</div>'
+        f'<div class="value{size}">{parts}</div>{lines}</div>'
     )
 
 

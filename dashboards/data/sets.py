@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from dashboards.data.reading import once, pick
 from dashboards.data.state import Nothing
@@ -131,7 +132,9 @@ def card(store: Store, run: str) -> tuple[Card, str]:
 
 def lengths(store: Store, run: str) -> tuple[tuple[float, float, int], ...]:
     """Histogram of how many words more the chosen answer has: (from, to, pairs)."""
-    return tuple(histogram(_gaps(store, run), bins=20))
+    gaps = _gaps(store, run)
+    # Words are counted: narrower bins than one word would leave gaps that mean nothing.
+    return tuple(histogram(gaps, bins=int(min(20, max(1, np.ptp(gaps)))) if len(gaps) else 1))
 
 
 def labelers(store: Store, run: str) -> tuple[list[str], list[str]]:

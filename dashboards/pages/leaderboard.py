@@ -301,11 +301,10 @@ def _measurements(measured: Sequence[tuple[str, Estimate]]) -> None:
     rows = []
     for run, e in measured:
         value, _, interval = (words.difference if _is_gap(e) else words.number)(e).partition(" [")
-        about = " · ".join(dict.fromkeys(str(e.settings[k]) for k in ("model", "judge") if e.settings.get(k)))
         failed = e.failed + int(e.settings.get("unreadable", 0) or 0)
         note = words.doubt(e.n) or str(e.settings.get("note", ""))
         bounds = interval.rstrip("]").replace(", ", " to ")
-        rows.append([e.name, about, value, bounds, f"{e.n:,}", str(failed), note, run[-8:]])
+        rows.append([e.name, _whose(e), value, bounds, f"{e.n:,}", str(failed), note, run[-8:]])
     head = ["measure", "of", "value", "95 % interval", "n", "failed", "note", "run"]
     if not any(row[6] for row in rows):
         head, rows = [*head[:6], "run"], [[*row[:6], row[7]] for row in rows]
@@ -319,6 +318,14 @@ def _measurements(measured: Sequence[tuple[str, Estimate]]) -> None:
         "Each is what `evaluate` stored when it ended, with the method it names; nothing is computed anew here.",
         show.command("runs", "show", measured[0][0]),
     )
+
+
+def _whose(e: Estimate) -> str:
+    """The model and judge that a number is of, unless its name says so."""
+    judge, _, model = e.name.partition(": ")
+    parts = [] if model in (e.settings.get("model"), e.settings.get("baseline")) else [e.settings.get("model")]
+    parts += [] if judge == e.settings.get("judge") else [e.settings.get("judge")]
+    return " · ".join(dict.fromkeys(str(part) for part in parts if part))
 
 
 def _is_gap(e: Estimate) -> bool:
