@@ -60,7 +60,11 @@ def full(planted: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Open a page on a store, in this process; keywords are the URL's query."""
+    from streamlit.components.v2 import manifest_scanner
     from streamlit.testing.v1 import AppTest
+
+    # Every AppTest looks for components through all installed packages, which took as long as the page; we use none.
+    monkeypatch.setattr(manifest_scanner, "scan_component_manifests", list)
 
     def opened(store: Path, page: str = "leaderboard", **query: str) -> Any:
         monkeypatch.setattr(sys, "argv", ["app.py", "--store", str(store)])
@@ -150,12 +154,24 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def profile(chromium: Any) -> Iterator[Any]:
+    """One profile for a module: the app's scripts, several megabytes, are fetched and compiled once."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 1000})
+    yield context
+    context.close()
+
+
+OURS = {"exclude": [["[data-testid=stSidebarNav]"]]}
+"""Where faults are ours: Streamlit's own menu has lists that are none, which no page can mend."""
+
+
 class Visitor:
     """A browser tab that notes what goes wrong and what would leave this machine."""
 
-    def __init__(self, browser: Any, base: str) -> None:
+    def __init__(self, profile: Any, base: str) -> None:
         self.base = base
-        self.page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        self.page = profile.new_page()
         self.errors: list[str] = []
         self.abroad: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -178,11 +194,31 @@ class Visitor:
         self.page.locator("[data-testid=stMain] h1").first.wait_for(timeout=60_000)
         self.page.wait_for_function("!document.querySelector('[data-stale=true]')", timeout=60_000)
 
+    def barriers(self) -> list[str]:
+        """What axe finds serious in the page as it stands, in light and in dark."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        serious = []
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.wait_for_timeout(150)
+            options: dict[str, Any] = {"resultTypes": ["violations"]}
+            if scheme == "dark":
+                options["runOnly"] = ["color-contrast"]  # nothing else changes with the colours
+            found = Axe().run(self.page, context=OURS, options=options).response["violations"]
+            serious += [
+                f"{scheme}: {rule['id']}: {node['html'][:200]}"
+                for rule in found
+                if rule["impact"] in ("serious", "critical")
+                for node in rule["nodes"]
+            ]
+        return serious
+
 
 @pytest.fixture
-def visitor(chromium: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
+def visitor(profile: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
     """A fresh tab; at the end nothing may have failed and nothing may have asked for another host."""
-    visit = Visitor(chromium, site[0])
+    visit = Visitor(profile, site[0])
     yield visit
     visit.page.close()
     assert not visit.errors
