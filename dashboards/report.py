@@ -127,7 +127,7 @@ def _board(store: Store, found: Sequence[Standing], board: Board, run: str) -> s
                 str(about["model"]), value, interval.rstrip("]").replace(", ", " to "), f"{row.n:,}",
                 f"{about['wins']} / {about['ties']} / {about['losses']}", f"{row.failed + about['unreadable']}",
                 f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]" if gap else "-",
-                f"{behind.p_holm:.2g}" if behind.p_holm is not None else "-", note,
+                _p(behind.p_holm), note,
             ]
         )  # fmt: skip
         drawn.append(
@@ -138,7 +138,7 @@ def _board(store: Store, found: Sequence[Standing], board: Board, run: str) -> s
         )  # fmt: skip
     few = [n for n, row in enumerate(board.rows) if words.doubt(row.n)]
     against = f"win rate against {words.short(board.baseline)}"
-    drawing = dots(f"{against}, with 95 % intervals", drawn, unit=against, reference=0.5, percent=True)
+    drawing = dots(f"{against}, with 95 % intervals", drawn, reference=0.5, percent=True)
     luck = f" By luck alone the best of {len(rows)} equal models would seem {100 * board.luck:.1f} points ahead."
     luck = luck if len(rows) > 1 else ""
     return "".join(
@@ -274,7 +274,7 @@ def _grades(board: GradeBoard) -> str:
                 name, f"{row.value:{form}}", bounds, f"{row.n:,}", f"{row.settings['grades']:,}",
                 f"{row.failed + row.settings['unreadable']}",
                 f"{gap.value:+{form}} [{gap.low:+{form}}, {gap.high:+{form}}]" if gap else "-",
-                f"{behind.p_holm:.2g}" if behind.p_holm is not None else "-",
+                _p(behind.p_holm),
                 note or ("" if not place or behind.separable else "cannot be told from the first"),
             ]
         )  # fmt: skip
@@ -284,11 +284,15 @@ def _grades(board: GradeBoard) -> str:
     return "".join(
         [
             f"<h2>Mean grade by {_safe(board.judge)}</h2>",
-            dots("mean grade, with 95 % intervals", drawn, unit="mean grade"),
+            dots("mean grade, with 95 % intervals", drawn),
             f'<p class="dim">{LEGEND}</p>',
             table(head, rows, right=(1, 2, 3, 4, 5, 6, 7), few=few),
         ]
     )
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else words.p_value(value).removeprefix("p ").removeprefix("= ")
 
 
 def _left_out(made: Sequence[Board]) -> list[str]:

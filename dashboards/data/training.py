@@ -310,7 +310,8 @@ def bends(store: Store) -> list[Bend]:
             b = next((e for e in group if e.name == "bend"), None)
             if b is None:
                 continue
-            points = sorted((int(e.settings["n"]), e) for e in group if "n" in e.settings)
+            gold = [e for e in group if e.name.startswith("gold of the best of ")]
+            points = sorted(((int(e.settings["n"]), e) for e in gold), key=lambda point: point[0])
             found.append(
                 Bend(
                     run=run.id, model=model, proxy=proxy, judge=judge, b=b, a=float(b.settings["a"]),

@@ -92,6 +92,8 @@ def _scalars(runs: Sequence[str]) -> None:
         same = [f"{training.WHAT.get(one.name, one.name)} {one.value[-1]:.4g}" for one in found if one.name in flat]
         st.caption(f"Did not change: {words.escaped('; '.join(dict.fromkeys(same)))}.")
     names = list(dict.fromkeys(one.name for one in found if one.name not in flat))
+    split = ["train", "eval"]  # the same colour for the same split, whichever was logged first
+    found = sorted(found, key=lambda one: (runs.index(one.run), split.index(one.split) if one.split in split else 2))
     groups = list(dict.fromkeys(_group(one, runs) for one in found))
     for start in range(0, len(names), 3):
         for column, name in zip(st.columns(3), names[start : start + 3], strict=False):

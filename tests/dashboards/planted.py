@@ -225,6 +225,10 @@ def evaluated(world: Planted) -> str:
         )
         for n, v in ((1, 0.3), (4, 0.5), (16, 0.45), (64, 0.3))
     ]
+    made += [
+        Estimate(name=f"KL of the best of {n}", value=v, low=v, high=v, n=40, settings={**about, "n": n, "bound": v})
+        for n, v in ((1, 0.0), (4, 0.64), (16, 1.83), (64, 3.17))
+    ]
     return world.put(
         "evaluate", "evaluate", {"judgments": told, "estimates": made, "completions": last},
         inputs={"ppo@20": world.runs["train"], "prompts": world.runs["load"]}, config={"benchmark": "overoptimization"},
