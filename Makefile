@@ -75,7 +75,7 @@ test-vllm: $(VLLM_ENV)/.installed
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow tests/trainers
 
-# A local Ray cluster of two workers: minutes, so it is no part of "make test".
+# A local Ray cluster of two workers: a minute and a dozen processes, so it is no part of "make test".
 test-ray: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow tests/verbs/test_engine_ray.py
 
