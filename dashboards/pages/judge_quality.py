@@ -128,7 +128,7 @@ def _charts(found: Quality) -> None:
     with right:
         st.subheader("Does the longer answer win?", anchor=False)
         _bins(
-            found.lengths, x="words of the longer over words of the shorter", y="share won by the longer", level=0.5,
+            found.lengths, x="longer over shorter, in words", y="share won by the longer", level=0.5,
             key="lengths", log=True, empty="No two of the judged answers differ in length.", form=".1f",
         )  # fmt: skip
 
