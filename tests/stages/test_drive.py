@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rlhf_eval.errors import BudgetExceeded, Interrupted, ModelUnavailable, RlhfEvalError, TooManyFailures
 from rlhf_eval.models.limits import Budget
 from rlhf_eval.records import Outcome
-from rlhf_eval.stages.drive import GRACE, Tally, drive
+from rlhf_eval.stages.drive import AT_ONCE, GRACE, Tally, drive
 
 Clock = Callable[[], float]
 Simulate = Callable[[Callable[[Clock], Any]], Any]
@@ -77,6 +77,24 @@ def test_no_item_waits_for_a_slow_neighbour_and_the_feed_is_not_read_ahead(simul
     ends = simulate(work)
     assert ends[-1] == 100
     assert ends[-2] == 6
+
+
+def test_the_first_items_go_on_while_the_last_are_begun(simulate: Simulate) -> None:
+    async def work(clock: Clock) -> int:
+        begun = 0
+        seen: list[int] = []
+
+        async def one(item: int) -> Outcome:
+            nonlocal begun
+            begun += 1
+            await asyncio.sleep(0)
+            seen.append(begun)
+            return await end("done", item)
+
+        await drive(range(500), one, tally=Tally(total=500), halt=Brake(), width=500)
+        return seen[0]
+
+    assert simulate(work) <= 2 * AT_ONCE
 
 
 def test_too_many_failures_stop_the_work_and_name_the_commonest_reason(simulate: Simulate) -> None:
