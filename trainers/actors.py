@@ -25,9 +25,7 @@ from trainers.data import Tokenized
 from trainers.logps import Scored, load_policy
 from trainers.rollout import Rollout, Rows, collate, micro_batches
 from trainers.sampling import Drawn
-
-SMALL = 10_000_000
-"""Weights up to which a CPU is quickest with one thread."""
+from trainers.threads import set_threads
 
 
 class Actors:
@@ -140,8 +138,7 @@ def load_actors(config: Config, job: Job, tokens: Tokenized) -> Actors:
     policy = load_policy(job.model)
     tokens.check_vocabulary(policy.get_input_embeddings().num_embeddings)
     device = device_of(config.device, job.model)
-    if config.threads or (device.type == "cpu" and sum(p.numel() for p in policy.parameters()) < SMALL):
-        torch.set_num_threads(config.threads or 1)
+    set_threads(policy, config.threads, on_cpu=device.type == "cpu")
     critic = None
     if choices_of(config).advantage == "gae":
         critic = (load_critic(config.critic) if config.critic else critic_of(policy)).to(device)

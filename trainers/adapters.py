@@ -49,5 +49,5 @@ def bare(model: Any) -> Any:
 
 def learned(model: Any) -> dict[str, Tensor]:
     """The part of the model's state that training changes."""
-    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    frozen = {name for name, weight in model.named_parameters(remove_duplicate=False) if not weight.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}

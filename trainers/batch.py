@@ -1,10 +1,11 @@
 """Examples to tensors: several answers behind one shared prompt, several examples in one row, padding at the right.
 
 A pair costs prompt + chosen + rejected tokens instead of twice the prompt: both answers stand behind one copy of it, their
-positions start where the prompt ends, and a mask keeps them from seeing each other (prefix sharing: Wang and Hegde, arXiv
-2410.20305). Short examples share a row in the same way. The layout changes no number: ``tests/trainers/test_batch.py``.
+positions start where the prompt ends, and segments of attention, or a mask, keep them from seeing each other (prefix
+sharing: Wang and Hegde, arXiv 2410.20305). Examples share a row in the same way. The layout changes no number:
+``tests/trainers/test_batch.py``.
 
-    batch = collate(examples, Layout(share=True, pack=2048), pad=0)
+    batch = collate(examples, Layout(flat=True), pad=0)
     model(**model_inputs(batch))
 """
 

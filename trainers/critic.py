@@ -32,7 +32,7 @@ class Critic(nn.Module):
         """(n,) values in float32 at the flat positions ``at``."""
         states = self.trunk(input_ids=ids, use_cache=False).last_hidden_state
         with torch.autocast(states.device.type, enabled=False):
-            values: Tensor = self.head(states.flatten(0, 1)[at].float())[:, 0]
+            values: Tensor = self.head(states.flatten(0, 1).index_select(0, at).float())[:, 0]
         return values
 
 

@@ -34,9 +34,7 @@ from trainers.attention import adopted
 from trainers.batch import Layout, collate
 from trainers.data import E, Example, Limit, Tokenized
 from trainers.saving import SaveClock
-
-SMALL = 10_000_000
-"""Weights up to which a CPU is quickest with one thread."""
+from trainers.threads import set_threads
 
 LOGGED = ("loss", "learning_rate", "grad_norm", "epoch")
 """What of the Trainer's own scalars enters a row of metrics."""
@@ -417,9 +415,7 @@ def uses_bfloat16(settings: Settings) -> bool:
 
 def prepared(model: Any, settings: Settings, task: Task = "CAUSAL_LM") -> Any:
     """The model with its adapter, if it is to have one, and torch's threads set."""
-    parameters = sum(p.numel() for p in model.parameters())
-    if settings.threads or (parameters < SMALL and not torch.cuda.is_available()):
-        torch.set_num_threads(settings.threads or 1)
+    set_threads(model, settings.threads, on_cpu=not torch.cuda.is_available())
     if settings.checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if not settings.lora_rank:

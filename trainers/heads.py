@@ -45,7 +45,7 @@ class TokenRewards:
         if at is None:
             return super().forward(*args, **kwargs)  # type: ignore[misc]
         trunk = getattr(self, self.base_model_prefix)  # type: ignore[attr-defined]
-        states = trunk(*args, use_cache=False, **kwargs).last_hidden_state.flatten(0, 1)[at]
+        states = trunk(*args, use_cache=False, **kwargs).last_hidden_state.flatten(0, 1).index_select(0, at)
         return Rewarded(rewards_of(self.score, states), getattr(self, "tie", None))  # type: ignore[attr-defined]
 
 

@@ -8,9 +8,9 @@
     out: out/
     beta: 0.1                     # and any other setting of the trainer
 
-The checkpoint lies in ``out/checkpoint``, the metrics in ``out/metrics.jsonl``. Ctrl-C saves; the same command goes on. The
-steps are those of one process, but where an epoch's last batch is short: its missing rows are then taken from the epoch's
-first, so that every process has as many.
+The checkpoint lies in ``out/checkpoint``, the metrics in ``out/metrics.jsonl``. Ctrl-C saves, a kill loses about a minute;
+the same command goes on. The steps are those of one process, but where an epoch's last batch is short: its missing rows are
+then taken from the epoch's first, so that every process has as many.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from rlhf_eval.models.local.checkpoints import first_line, need, open_checkpoint
 
 CHUNK = 512
 """Positions whose logits exist at one time; at a vocabulary of 128,000 in float32 that is 256 MiB."""
+KEPT = 1 << 28
+"""Logits that are kept for the backward pass, 1 GiB in float32; of more, all are made again."""
 
 
 class Scored(NamedTuple):
@@ -57,7 +59,7 @@ class TokenLogps:
         if at is None or targets is None:
             return super().forward(*args, **kwargs)  # type: ignore[misc]
         states = self.base_model(*args, use_cache=False, **kwargs).last_hidden_state  # type: ignore[attr-defined]
-        states = states.flatten(0, 1)[at]
+        states = states.flatten(0, 1).index_select(0, at)  # whose backward adds; that of [at] would sort first
         logps, spread = _in_chunks(self, states, targets, temperature, entropy)
         return Scored(logps, spread, states if hidden else None)
 
@@ -120,7 +122,7 @@ def check_head(model: Any, where: str) -> None:
 def _in_chunks(
     model: Any, states: Tensor, targets: Tensor, temperature: float, entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities and entropies, at most CHUNK positions at a time; logits are made again in the backward pass."""
+    """Log-probabilities and entropies, at most CHUNK positions at a time, without keeping many logits."""
 
     def score(part: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         logits = _logits(model, part).float()
@@ -133,8 +135,9 @@ def _in_chunks(
     if len(states) <= CHUNK:
         logps, spread = score(states, targets)
         return logps, spread if entropy else None
+    again = torch.is_grad_enabled() and len(states) * model.config.get_text_config().vocab_size > KEPT
     parts = [
-        checkpoint(score, part, wanted, use_reentrant=False) if torch.is_grad_enabled() else score(part, wanted)
+        checkpoint(score, part, wanted, use_reentrant=False) if again else score(part, wanted)
         for part, wanted in zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True)
     ]
     logps = torch.cat([part[0] for part in parts])

@@ -121,13 +121,15 @@ def test_ends_are_the_last_tokens_wherever_they_lie() -> None:
 def test_chunks_of_the_head_change_nothing(model, monkeypatch) -> None:
     rows = examples(6)
     found = []
-    for chunk in (512, 7):
+    for chunk, kept in ((512, 0), (7, 0), (7, 1 << 28)):
         monkeypatch.setattr(scoring, "CHUNK", chunk)
+        monkeypatch.setattr(scoring, "KEPT", kept)
         batch = collate(rows, Layout(), pad=0)
         scored = model(**model_inputs(batch), entropy=True, temperature=0.7)
         found.append((scored.logps, scored.entropy, gradient(model, scored.logps.sum() + scored.entropy.sum())))
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_entropy_and_temperature_by_definition(model) -> None:
