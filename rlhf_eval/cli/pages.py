@@ -15,7 +15,7 @@ from rlhf_eval import registry
 from rlhf_eval.cli.show_boards import rendered
 from rlhf_eval.errors import UserError
 from rlhf_eval.verbs.audit import stamp
-from rlhf_eval.verbs.leaderboard import leaderboard
+from rlhf_eval.verbs.leaderboard import GradeBoard, leaderboard, mean_grades
 from rlhf_eval.verbs.session import Options, Session
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -56,10 +56,27 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _tables(session: Session, form: str, *, judge: str, baseline: str, run: str) -> str:
-    boards = leaderboard(session, judge=judge, baseline=baseline, run=run)
+    graded = [] if baseline else _graded(session, judge=judge, run=run)
+    try:
+        boards = leaderboard(session, judge=judge, baseline=baseline, run=run)
+    except UserError:
+        if not graded:
+            raise
+        boards = []
     comment = {"md": "", "latex": "% "}[form]
-    stamps = [f"{comment}{name}: {stamp(session, name)}" for name in dict.fromkeys(board.judge for board in boards)]
-    return "\n".join([*(rendered(board, form) for board in boards), "\n\n".join(stamps), ""])
+    judges = dict.fromkeys([*(board.judge for board in boards), *(board.judge for board in graded)])
+    stamps = [f"{comment}{name}: {stamp(session, name)}" for name in judges]
+    head = {"md": [], "latex": [r"% needs \usepackage{booktabs}", ""]}[form]
+    tables = [rendered(board, form) for board in (*boards, *graded)]
+    return "\n".join([*head, *tables, "\n\n".join(stamps), ""])
+
+
+def _graded(session: Session, *, judge: str, run: str) -> list[GradeBoard]:
+    """Boards of mean grades with more than one model, or of the judge that was asked for."""
+    try:
+        return [board for board in mean_grades(session, judge=judge, run=run) if len(board.rows) > 1 or judge]
+    except UserError:
+        return []
 
 
 def _serve(options: argparse.Namespace, page: str, key: str) -> int:

@@ -67,7 +67,7 @@ def _details(result: Any, session: Session) -> None:
         judges = dict.fromkeys(str(e.settings["judge"]) for e in result.estimates if "judge" in e.settings)
         rated = {str(e.settings["judge"]) for e in result.estimates if e.name in RATES}
         for judge in judges:
-            print(f"  {stamp(session, judge)}" if judge in rated else f"  judge: {judge}")
+            print(f"  {judge}: {stamp(session, judge)}" if judge in rated else f"  judge: {judge}")
         for words in dict.fromkeys(str(e.settings["caveat"]) for e in result.estimates if "caveat" in e.settings):
             print(f"  caveat: {words}")
     if isinstance(result, LoadResult):
@@ -87,7 +87,7 @@ def _set_details(result: PairsResult, session: Session) -> None:
     for words in result.card.warnings:
         print(f"  ! {words}")
     for judge in result.card.about.get("judges", ()):
-        print(f"  {stamp(session, judge)}")
+        print(f"  {judge}: {stamp(session, judge)}")
     for page in result.written:
         print(f"  written: {page}")
 
@@ -95,7 +95,7 @@ def _set_details(result: PairsResult, session: Session) -> None:
 def after_boards(found: Sequence[Board | GradeBoard], session: Session) -> None:
     """Below the boards: what is known of their judges, and the next command."""
     for judge in dict.fromkeys(board.judge for board in found):
-        print(f"  {stamp(session, judge)}")
+        print(f"  {judge}: {stamp(session, judge)}")
     best = found[0].rows
     if len(best) > 1 and isinstance(found[0], Board):
         names = [str(row.settings["model"]) for row in best[:2]]

@@ -90,11 +90,9 @@ async def audit(session: Session, table: Mapping[str, Any]) -> AuditResult:
 
 
 def stamp(session: Session, judge: str) -> str:
-    """The line that stands beside every result of a judge: what is known of it, or how to get to know it."""
-    if role(judge):
-        return f"judge: {judge}, {reputation(session.store, judge)}"
+    """What stands beside the name of a judge wherever it has a result: what is known of it, or how to get to know it."""
     known = reputation(session.store, judge) or f"none, the judge was never measured; rlhf-eval audit --judge '{judge}'"
-    return f"judge card: {known}"
+    return known if role(judge) else f"judge card: {known}"
 
 
 def render(card: JudgeCard) -> str:

@@ -54,6 +54,17 @@ def test_the_report_has_the_boards_numbers_card_and_flips(full: Any, planted: Mo
     assert "Mean grade by gold" in page and "Mean grade by reward_model" not in page
 
 
+@pytest.mark.parametrize(("form", "sign"), [("md", "**mean grade, judge gold**"), ("latex", "\\usepackage{booktabs}")])
+def test_the_tables_for_papers_hold_the_same(full: Any, tmp_path: Path, form: str, sign: str) -> None:
+    from rlhf_eval.cli import main
+
+    path = tmp_path / "tables"
+    assert main(["report", "--store", str(full.store.path), "--format", form, "-o", str(path)]) == 0
+    text = path.read_text(encoding="utf-8")
+    assert sign in text and "mean grade, judge gold" in text and "win rate against old" in text
+    assert "gold: what the other judges are measured by" in text
+
+
 def test_the_report_is_one_file_without_script_or_reference(full: Any) -> None:
     page = report.main(full.store)
     found = Reader(page)

@@ -207,7 +207,7 @@ def test_every_result_of_a_judge_carries_its_card(store: Path, capsys: pytest.Ca
     assert "ALARM: first_slot" in capsys.readouterr().out
     run(store, {"model": WRITERS[0], "baseline": WRITERS[1], "judge": {"judge_model": JUDGE}}, evaluate)
     assert "ALARM: first_slot" in stamp(session(store), name)
-    assert stamp(session(store), "gold#1a2b3c4d") == "judge: gold#1a2b3c4d, what the other judges are measured by"
+    assert stamp(session(store), "gold#1a2b3c4d") == "what the other judges are measured by", "gold needs no card"
 
 
 def test_replacing_a_judge_is_told_from_the_store_and_the_command_line(
