@@ -67,7 +67,7 @@ def _tables(session: Session, form: str, *, judge: str, baseline: str, run: str)
     judges = dict.fromkeys([*(board.judge for board in boards), *(board.judge for board in graded)])
     stamps = [f"{comment}{name}: {stamp(session, name)}" for name in judges]
     head = {"md": [], "latex": [r"% needs \usepackage{booktabs}", ""]}[form]
-    tables = [rendered(board, form) for board in (*boards, *graded)]
+    tables = [*(rendered(board, form) for board in boards), *(rendered(board, form) for board in graded)]
     return "\n".join([*head, *tables, "\n\n".join(stamps), ""])
 
 
