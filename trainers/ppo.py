@@ -13,6 +13,10 @@ few clipped gradient steps. The algorithms differ in four choices, each of which
     gspo        group mean and deviation   sequence clip  sequence mean       none             Zheng et al. 2025
     cispo       group mean and deviation   cispo          token mean          none             MiniMax 2025
 
+The loop is ``train`` and ``Loop.train_step``: roll out, score, estimate advantages, update, evaluate, keep the state. The
+models it holds are in ``actors.py``, what they draw in ``rollout.py`` and ``sampling.py``; pure functions in
+``rewards.py``, ``advantages.py`` and ``losses.py`` hold the formulas.
+
 The score lands on the last generated token. Whatever is random depends on the seed and the step alone, so that a resumed
 run goes on, bit for bit on a CPU, as if it had never stopped.
 
