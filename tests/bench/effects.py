@@ -286,6 +286,8 @@ def _duels(found: Answers, prompts: Mapping[str, Prompt], kept: Path) -> str:
     lines, pooled, single = [f"\n{'pair':64} gold over prompts        win rate - .5"], [], []
     for a, b in combinations(found, 2):
         gaps = _less(graded[a], graded[b])
+        if not gaps:
+            continue  # no seed has both
         wins = {}
         for seed in gaps:
             if (a, b, seed) not in known:
