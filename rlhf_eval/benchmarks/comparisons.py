@@ -18,12 +18,12 @@ from rlhf_eval.store.runs import Store
 
 _QUERY = """
 with text as (select id, any_value(model) as model from completions where not starts_with(model, 'audit/') group by id),
-once as (select id, judge, prompt_id, completion_ids, scores, "order", error from judgments
+once as (select id, judge, prompt_id, completion_ids, scores, "order", error, run_id from judgments
          where len(completion_ids) = 2 and ($1 is null or judge = $1)
                and ($2 is null or list_contains($2::varchar[], run_id))
          qualify row_number() over (partition by id order by error is not null, run_id desc) = 1)
 select j.judge, a.model as model, b.model as opponent, j.prompt_id, j.completion_ids[1] || j.completion_ids[2] as pair,
-       j.scores[1] as share, j."order"[1] = 0 as shown_first, j.error
+       j.scores[1] as share, j."order"[1] = 0 as shown_first, j.error, split_part(j.run_id, '-', 2) <> 'load' as dealt
 from once j join text a on a.id = j.completion_ids[1] join text b on b.id = j.completion_ids[2]
 order by j.judge, model, opponent, j.prompt_id, j.id
 """
@@ -47,6 +47,8 @@ class Comparisons:
     """Judgments that gave no verdict."""
     lost: int = 0
     """Prompts without any readable judgment."""
+    dealt: bool = False
+    """Whether a run of ours dealt the sides evenly, where it asked in one order; others' files came out as they did."""
 
     def by_prompt(self) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
         """Prompt ids and the mean share of each."""
@@ -55,9 +57,12 @@ class Comparisons:
         return prompts.astype(object), sums / np.bincount(index, minlength=len(prompts))
 
     def swapped(self) -> NDArray[np.bool_] | None:
-        """Whether the model was shown second, by prompt as in ``by_prompt``; None where a prompt has several judgments."""
+        """Whether the model was shown second, by prompt as in ``by_prompt``.
+
+        None where a prompt has several judgments, or where the sides were not dealt evenly on purpose.
+        """
         prompts, index = np.unique(self.prompt.astype(str), return_index=True)
-        return ~self.shown_first[index] if len(prompts) == len(self.prompt) else None
+        return ~self.shown_first[index] if self.dealt and len(prompts) == len(self.prompt) else None
 
     def mirrored(self) -> Comparisons:
         """The same judgments from the opponent's side."""
@@ -71,6 +76,7 @@ class Comparisons:
             shown_first=~self.shown_first,
             unreadable=self.unreadable,
             lost=self.lost,
+            dealt=self.dealt,
         )
 
 
@@ -101,4 +107,5 @@ def _group(columns: dict[str, NDArray[np.object_]], part: slice) -> Comparisons:
         shown_first=cut["shown_first"][readable].astype(bool),
         unreadable=int((~readable).sum()),
         lost=len(set(cut["prompt_id"]) - set(cut["prompt_id"][readable])),
+        dealt=bool(cut["dealt"].all()),
     )

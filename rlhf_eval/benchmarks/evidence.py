@@ -62,6 +62,8 @@ class Evidence:
     """Completion ids of an item to its right scores, for benchmarks of judges."""
     turned: Mapping[tuple[str, ...], bool] = field(default_factory=dict)
     """Completion ids of an item to whether its label was turned on purpose, where the set says so."""
+    dealt: bool = False
+    """Whether the judgments are of runs of ours, which deal the sides evenly where they ask in one order."""
 
     @classmethod
     def of(
@@ -72,6 +74,7 @@ class Evidence:
         *,
         baseline: str = "",
         gold: str = GOLD,
+        dealt: bool = False,
     ) -> Evidence:
         """Evidence from records; judgments by ``gold`` become the labels."""
         given = tuple(judgments)
@@ -82,6 +85,7 @@ class Evidence:
             baseline=baseline,
             labels={j.completion_ids: j.scores for j in given if j.judge == gold and j.scores},
             turned={j.completion_ids: bool(j.metadata[FLIPPED]) for j in given if FLIPPED in j.metadata},
+            dealt=dealt,
         )
 
     @property
@@ -101,7 +105,7 @@ class Evidence:
                 model, opponent = (self.completions[c].model for c in judgment.completion_ids)
                 if model != opponent and self.baseline in ("", opponent):
                     groups[judgment.judge, model, opponent].append(judgment)
-        return [_comparisons(key, groups[key]) for key in sorted(groups)]
+        return [_comparisons(key, groups[key], self.dealt) for key in sorted(groups)]
 
     def grades(self) -> list[Grades]:
         """Judgments of single answers, grouped by judge and model."""
@@ -125,7 +129,7 @@ class Evidence:
         )
 
 
-def _comparisons(key: tuple[str, str, str], judgments: Sequence[Judgment]) -> Comparisons:
+def _comparisons(key: tuple[str, str, str], judgments: Sequence[Judgment], dealt: bool) -> Comparisons:
     read = [j for j in judgments if j.scores]
     asked = {j.prompt_id for j in judgments}
     return Comparisons(
@@ -138,6 +142,7 @@ def _comparisons(key: tuple[str, str, str], judgments: Sequence[Judgment]) -> Co
         shown_first=np.array([j.order[0] == 0 for j in read], dtype=bool),
         unreadable=len(judgments) - len(read),
         lost=len(asked - {j.prompt_id for j in read}),
+        dealt=dealt,
     )
 
 

@@ -34,7 +34,8 @@ _QUERY = """
 with names as (select model, row_number() over (order by model)::int as code
                from (select distinct model from completions where not starts_with(model, 'audit/'))),
 text as (select hash(id) as h, any_value(code) as code from completions join names using (model) group by 1),
-once as (select judge, prompt_id, completion_ids, scores, error, "order"[1] <> 0 as swapped from judgments
+once as (select judge, prompt_id, completion_ids, scores, error,
+                case when split_part(run_id, '-', 2) <> 'load' then "order"[1] <> 0 end as swapped from judgments
          where len(completion_ids) = 2 and ($1 is null or judge = $1)
                and ($2 is null or list_contains($2::varchar[], run_id)) {dedupe}),
 pairs as (select judge, hash(completion_ids[1]) as x, hash(completion_ids[2]) as y, any_value(hash(prompt_id)) as prompt,
@@ -64,7 +65,7 @@ class Standing:
     lost: int
     """Prompts without any readable judgment."""
     swapped: NDArray[np.bool_] | None = None
-    """Whether the model was shown second; None where prompts have several judgments."""
+    """Whether the model was shown second; None where prompts have several judgments, or where others asked the judge."""
 
     def estimate(self, level: float = 0.95) -> Estimate:
         """The win rate with its interval and counts."""
@@ -156,8 +157,8 @@ def _standing(table: pa.Table, row: int) -> Standing:
     readable = np.bincount(index, weights=lists["readable"])
     total = np.bincount(index, weights=won)
     read = readable > 0
-    once = bool((readable <= 1).all()) and len(place) == len(index)
-    sides = table.column("swapped")[row].values.to_numpy(zero_copy_only=False) if once else None
+    sides = table.column("swapped")[row].values.take(place[read])
+    once = bool((readable <= 1).all()) and len(place) == len(index) and not sides.null_count
     return Standing(
         judge=str(table.column("judge")[row]),
         model=str(table.column("model")[row]),
@@ -167,7 +168,7 @@ def _standing(table: pa.Table, row: int) -> Standing:
         judgments=int(readable.sum()),
         unreadable=int(lists["unreadable"].sum()),
         lost=int((~read).sum()),
-        swapped=None if sides is None else sides[place][read].astype(np.bool_),
+        swapped=sides.to_numpy(zero_copy_only=False) if once else None,
     )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate
+from rlhf_eval.benchmarks.evidence import GOLD, Evidence, Shape, estimate
 from rlhf_eval.config import as_settings
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop.loaded import Loaded
@@ -151,7 +151,7 @@ class Scoring:
             raise UserError("no comparison was judged: every prompt failed or was skipped; the run's outcomes say why")
         baseline = self.arms[-1].name if versus else ""
         completions = session.store.read(Completion, run=ids)
-        return Evidence.of(self.prompts, completions, kept, baseline=baseline, gold="")
+        return Evidence.of(self.prompts, completions, kept, baseline=baseline, gold="", dealt=True)
 
     def estimates(self, session: Session, runs: Sequence[Run]) -> list[Estimate]:
         """The benchmark's numbers over the runs, and each side's score by the checking judge."""
@@ -330,7 +330,7 @@ def _decision(
 
     def evidence() -> Evidence:
         told = [j for j in session.read(Judgment, run.run) if j.judge == bench.instrument.name]
-        return Evidence.of(prompts, session.read(Completion, run.run), told, baseline=arms[-1].name)
+        return Evidence.of(prompts, session.read(Completion, run.run), told, baseline=arms[-1].name, dealt=True)
 
     return Decision(seed=session.options.seed, total=len(prompts), evidence=evidence)
 
@@ -377,8 +377,11 @@ def _stored(session: Session, task: Task) -> EvaluateResult:
     wanted = {prompt.id for prompt in prompts}
     told = [judgment for judgment in told if judgment.prompt_id in wanted]
     completions = session.store.read(Completion, run=[*lineage])
-    labels = {"gold": settings.labels} if task.shape == "labels" else {}
-    evidence = Evidence.of(prompts, completions, told, **labels)
+    gold = settings.labels if task.shape == "labels" else GOLD
+    dealt = not any(
+        run.verb == "load" and run.counts.get("judgments") for run in session.store.runs() if run.id in lineage
+    )
+    evidence = Evidence.of(prompts, completions, told, gold=gold, dealt=dealt)
     resolved = {
         "benchmark": settings.benchmark, "labels": settings.labels, **as_settings(task.config),
         "human": fingerprint(_content(settings.human)) if settings.human else "",

@@ -22,8 +22,10 @@ def store(tmp_path: Path) -> Store:
 def write(store: Store) -> Write:
     """Write records into a new run that is done; returns its id."""
 
-    def write(completions: Sequence[Completion], judgments: Sequence[Judgment], fresh: bool = True) -> str:
-        with store.begin("judge", {}, inputs={}, seed=0, versions={}, fresh=fresh) as run:
+    def write(
+        completions: Sequence[Completion], judgments: Sequence[Judgment], fresh: bool = True, verb: str = "judge"
+    ) -> str:
+        with store.begin(verb, {}, inputs={}, seed=0, versions={}, fresh=fresh) as run:
             tables: list[tuple[str, Sequence[Record]]] = [("completions", completions), ("judgments", judgments)]
             for table, records in tables:
                 for record in records:

@@ -12,7 +12,7 @@ from rlhf_eval.records import Completion, Judgment
 from rlhf_eval.store.runs import Store
 
 
-def written(write, models=("a", "b"), seed=0, prompts=12, judge="j", one_order=False):
+def written(write, models=("a", "b"), seed=0, prompts=12, judge="j", one_order=False, verb="judge"):
     rng = np.random.default_rng(seed)
     completions, judgments = [], []
     for n in range(prompts):
@@ -28,7 +28,7 @@ def written(write, models=("a", "b"), seed=0, prompts=12, judge="j", one_order=F
                     prompt_id=f"p{n}", completion_ids=ids, judge=judge, order=order,
                     scores=() if failed else (share, 1 - share), error="unparsed: x" if failed else None,
                 ))  # fmt: skip
-    return write(completions, judgments), judgments
+    return write(completions, judgments, verb=verb), judgments
 
 
 @pytest.mark.parametrize("one_order", [False, True])
@@ -45,6 +45,12 @@ def test_equals_the_query_that_keeps_every_judgment(store: Store, write, one_ord
         assert estimate.method == slow[model].method
     sides = {s.model: s.swapped for s in standings(store)}
     assert all((side is not None) == one_order for side in sides.values())
+
+
+def test_the_sides_of_loaded_judgments_are_nobodys_design(store: Store, write) -> None:
+    written(write, one_order=True, prompts=30, verb="load")
+    assert [s.swapped for s in standings(store)] == [None, None]
+    assert [g.swapped() for g in comparisons(store)] == [None, None]
 
 
 def test_a_judgment_in_two_runs_counts_once(store: Store, write) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ shares = st.sampled_from([0.0, 0.1, 0.5, 0.7, 1.0])
 games = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2), shares, st.booleans()), min_size=1, max_size=40)
 
 
-def group(rows: list[tuple[int, int, float, bool]], **changes: int) -> Comparisons:
+def group(rows: list[tuple[int, int, float, bool]], **changes: Any) -> Comparisons:
     """Rows are prompt, pair of the prompt, share, and whether the model was shown first."""
     return Comparisons(
         judge="j",
@@ -50,15 +52,18 @@ def test_the_win_rate_is_the_mean_of_the_prompts_means(rows: list[tuple[int, int
 def test_one_balanced_order_keeps_the_position_bias_out_of_the_interval() -> None:
     rng = np.random.default_rng(0)
     rows = [(k, 0, float(rng.random() < (0.9 if k % 2 else 0.3)), bool(k % 2)) for k in range(200)]
-    rate = score(group(rows), Config())[0]
+    rate = score(group(rows, dealt=True), Config())[0]
     shares = np.array([share for _, _, share, _ in rows])
     assert rate.value == pytest.approx(shares.mean())
     assert "order-stratified" in rate.method
     assert rate.high - rate.low < 0.9 * (wilson(shares).high - wilson(shares).low)
     always_first = [(k, 0, float(k % 2), bool(k % 2)) for k in range(200)]
-    assert "clustered" in score(group(always_first), Config())[0].method  # each order's SE of 0 proves nothing
+    assert (
+        "clustered" in score(group(always_first, dealt=True), Config())[0].method
+    )  # each order's SE of 0 proves nothing
+    assert "clustered" in score(group(rows), Config())[0].method  # sides that fell as they did are noise
     lopsided = [(*row[:3], k < 150) for k, row in enumerate(rows)]
-    assert "clustered" in score(group(lopsided), Config())[0].method
+    assert "clustered" in score(group(lopsided, dealt=True), Config())[0].method
 
 
 @given(games)
