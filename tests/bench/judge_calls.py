@@ -6,8 +6,8 @@ sides balanced, the order's effect kept out of the noise, ten O'Brien-Fleming lo
 same in both.
 
 1. Computed: a grid of worlds, every combination of six properties that real judges and models differ in. Effects and
-   variances are integrals, stopping chances are integrated look by look, nothing is drawn. The values are
-   those of judges and boards elsewhere, and none is left out; ``lean_spread`` was added after a first look, since it hurts us.
+   variances are integrals, stopping chances are integrated look by look, nothing is drawn. The values are those of judges
+   and boards elsewhere, and none is left out; ``lean_spread`` was added after a first look, since it hurts us.
 2. Simulated: worlds drawn from the grid, to check what was computed, and equal models, to count false alarms.
 3. Recorded, with ``--groundtruth``: every pair of models in AlpacaEval's published annotations. There no two models met, so
    the head-to-head verdict is what the two recorded preferences imply (log-odds subtract): an assumption.
