@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contents import contents
 from server import reset, running_server, set_knobs, stats
 
 from rlhf_eval.models.served import batch
-from rlhf_eval.records import TABLES, Completion, Outcome, to_row
+from rlhf_eval.records import Completion, Outcome
 from rlhf_eval.store.runs import Store
 
 COUNT = 40
@@ -54,13 +55,6 @@ def line(cli: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda *flags: cli("run", "line.yaml", "--prices", "prices.yaml", *flags)
 
 
-def tables(path: Path) -> dict[str, dict[str, Any]]:
-    """Records by table and id, without what they cost."""
-    store = Store(path)
-    rows = {table: [to_row(record) for record in store.records(kind)] for table, kind in TABLES.items()}
-    return {table: {row["id"]: {**row, "usage": None} for row in found if "id" in row} for table, found in rows.items()}
-
-
 def left(cli: Any) -> list[Path]:
     """Batches whose replies were not all used."""
     return list((cli.path / "batches").glob("*/*/state.json"))
@@ -73,7 +67,7 @@ def test_a_batch_makes_the_same_tables_in_one_batch_a_stage_at_half_the_price(cl
     shown = line("--batch")
     assert shown.code == 0, shown.err
     seen = stats(server)
-    assert tables(cli.path) == tables(cli.home / "plain")
+    assert contents(Store(cli.path)) == contents(Store(cli.home / "plain"))
     # The first request of each kind is asked directly: one of the writer and one of the judge.
     assert (seen["batches"], seen["batched"], seen["requests"]) == (2, COUNT * 3 - 2, 2)
     assert "batch batch_0: 39 requests sent to openai:alpha" in shown.err
@@ -162,7 +156,7 @@ def test_a_run_that_is_killed_while_its_batch_runs_waits_for_the_same_batch(
     until(lambda: any('"batch":"batch_0"' in path.read_text() for path in left(cli)))
     second = line("--batch")  # beside the first one
     assert second.code == 2
-    assert "another process sends batches to openai:alpha" in second.err
+    assert "another process sends batches to openai:" in second.err  # the writer or the judge, whichever comes first
     first.send_signal(blow)
     _, words = first.communicate(timeout=30)
     assert first.returncode == (130 if blow == signal.SIGINT else -signal.SIGKILL)
@@ -171,7 +165,7 @@ def test_a_run_that_is_killed_while_its_batch_runs_waits_for_the_same_batch(
     shown = line("--batch")
     assert shown.code == 0, shown.err
     assert "39 requests were sent by an earlier run" in shown.err
-    assert tables(cli.path) == tables(cli.home / "plain")
+    assert contents(Store(cli.path)) == contents(Store(cli.home / "plain"))
     seen = stats(server)
     assert seen["batches"] == 2
     assert seen["batched"] + seen["requests"] == COUNT * 3

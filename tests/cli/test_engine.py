@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contents import accounts, contents
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.records import TABLES, Completion, to_row
+from rlhf_eval.records import Completion
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs import engine_ray
 from rlhf_eval.verbs.engine_ray import PARTS_A_WORKER, Row, Task, Worker
@@ -57,12 +58,10 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     return seen
 
 
-def contents(path: Path) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, dict[str, int]]]]:
+def left(path: Path) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, dict[str, int]]]]:
     """Records by table and id without what they cost, and the runs with their accounts."""
     store = Store(path)
-    rows = {table: [to_row(record) for record in store.records(kind)] for table, kind in TABLES.items()}
-    held = {name: {row["id"]: {**row, "usage": None} for row in found if "id" in row} for name, found in rows.items()}
-    return held, [(run.verb, run.status, dict(run.counts)) for run in store.runs()]
+    return contents(store), accounts(store)
 
 
 def test_parts_make_the_tables_of_one_process(cli: Any, tasks: list[Task]) -> None:
@@ -70,13 +69,13 @@ def test_parts_make_the_tables_of_one_process(cli: Any, tasks: list[Task]) -> No
     (cli.home / "line.yaml").write_text(LINE)
     cli.done("run", "line.yaml", "--store", "local")
     cli.done("run", "line.yaml", "--store", "spread", "--max-tokens", "1000000", *RAY)
-    assert contents(cli.home / "spread") == contents(cli.home / "local")
+    assert left(cli.home / "spread") == left(cli.home / "local")
     (task,) = tasks
     assert (task.verb, task.parts) == ("generate+judge", 2 * PARTS_A_WORKER)
     assert task.options.max_tokens == 500_000
     again = cli.done("run", "line.yaml", "--store", "spread", "--max-tokens", "1000000", *RAY)
     assert "finished earlier" in again.out
-    assert contents(cli.home / "spread") == contents(cli.home / "local")
+    assert left(cli.home / "spread") == left(cli.home / "local")
 
 
 def test_what_stops_a_worker_stops_the_command_and_the_rest_is_kept(cli: Any, tasks: list[Task]) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contents import accounts, contents
 
-from rlhf_eval.records import TABLES, to_row
 from rlhf_eval.store.runs import Store
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'rlhf-eval[ray]'")
@@ -65,15 +65,13 @@ def home_of(tmp_path: Path, recipe: str) -> Path:
     return tmp_path
 
 
-def contents(path: Path) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, dict[str, int]]]]:
+def left(path: Path) -> tuple[dict[str, dict[str, Any]], list[tuple[str, str, dict[str, int]]]]:
     """Records by table and id without what they cost, and the runs with their accounts."""
     store = Store(path)
-    rows = {table: [to_row(record) for record in store.records(kind)] for table, kind in TABLES.items()}
-    held = {name: {row["id"]: {**row, "usage": None} for row in found if "id" in row} for name, found in rows.items()}
     assert store.problems == []
     assert not list(path.rglob("log/*.jsonl"))
     assert not list(path.rglob("*.tmp"))
-    return held, [(run.verb, run.status, dict(run.counts)) for run in store.runs()]
+    return contents(store), accounts(store)
 
 
 def writers(store: Path, verb: str) -> set[int]:
@@ -87,7 +85,7 @@ def test_two_workers_make_the_tables_of_one_process(tmp_path: Path) -> None:
     finish(start(home, "run", "line.yaml", "--limit", "40", "--store", "local"))
     shown = finish(start(home, "run", "line.yaml", "--limit", "40", "--store", "spread", *RAY))
     assert "ray: 8 of 8 parts done by 2 workers" in shown
-    assert contents(home / "spread") == contents(home / "local")
+    assert left(home / "spread") == left(home / "local")
     assert len(writers(home / "spread", "generate")) == 2
 
 
@@ -103,7 +101,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
     victim = min(writers(home / "spread", "judge"))
     os.kill(victim, signal.SIGKILL)
     finish(process)
-    assert contents(home / "spread") == contents(home / "local")
+    assert left(home / "spread") == left(home / "local")
     assert len(writers(home / "spread", "judge")) == 3
 
 

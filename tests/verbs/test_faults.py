@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contents import contents
 from server import running_server, stats
 
 from rlhf_eval.models import door
-from rlhf_eval.records import TABLES, to_row
+from rlhf_eval.records import TABLES
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs.flow import generate_and_judge
 from rlhf_eval.verbs.load import load
@@ -50,9 +51,7 @@ def line(home: Path, url: str) -> tuple[dict[str, dict[str, Any]], list[Any], Se
 
     asyncio.run(work())
     store = Store(home / "store")
-    rows = {table: [to_row(record) for record in store.records(kind)] for table, kind in TABLES.items()}
-    tables = {name: {row["id"]: {**row, "usage": None} for row in found if "id" in row} for name, found in rows.items()}
-    return tables, store.runs(), session
+    return contents(store), store.runs(), session
 
 
 def test_every_fault_at_once_changes_nothing_but_the_poisoned_row(tmp_path: Path) -> None:
