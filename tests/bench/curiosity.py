@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rlhf_eval.stats.diversity import distinct_n
-from rlhf_eval.stats.intervals import mean_interval, paired
+from rlhf_eval.stats.intervals import mean_interval
 from trainers.advantages import gae, shaped_rewards, whitened
 from trainers.curiosity import Curiosity, Settings
 
@@ -102,7 +102,7 @@ def fitted(policies: Policies, rng: torch.Generator) -> None:
         optimizer.step()
 
 
-def trained(settings: list[Settings], seeds: list[int]) -> Policies:
+def trained(settings: list[Settings], seeds: list[int], learning_rate: float) -> Policies:
     """PPO of every run at once."""
     policies, reference = Policies(seeds), Policies(seeds)
     rng = torch.Generator().manual_seed(7)
@@ -112,7 +112,7 @@ def trained(settings: list[Settings], seeds: list[int]) -> Policies:
         Curiosity(hidden=WIDTH, embedding=WIDTH, settings=one, seed=seed)
         for one, seed in zip(settings, seeds, strict=True)
     ]
-    optimizer = torch.optim.Adam(policies.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(policies.parameters(), lr=learning_rate)
     mask = torch.ones(BATCH, LENGTH, dtype=torch.bool)
     for _ in range(STEPS):
         prompt = torch.arange(BATCH).remainder(PROMPTS).expand(len(seeds), -1)
@@ -164,20 +164,23 @@ def main() -> None:
     """Train every arm with every seed, and print what it came to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="of the policies")
+    parser.add_argument("--predictor-rate", type=float, default=1e-3, help="of what the bonus is the error of")
     parser.add_argument("--arms", nargs="+", default=[*ARMS], choices=ARMS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     started = time.perf_counter()
     arms = dict.fromkeys(["plain", *options.arms])
     wanted = [(arm, seed) for arm in arms for seed in range(options.seeds)]
-    reward, variety = measured(trained([Settings(**ARMS[arm]) for arm, _ in wanted], [seed for _, seed in wanted]))
+    settings = [Settings(learning_rate=options.predictor_rate, **ARMS[arm]) for arm, _ in wanted]
+    reward, variety = measured(trained(settings, [seed for _, seed in wanted], options.learning_rate))
     print(f"{len(wanted)} runs in {time.perf_counter() - started:.0f} s; best reward 2")
     for number, arm in enumerate(arms):
         rows = slice(number * options.seeds, (number + 1) * options.seeds)
         parts = []
         for name, values in (("reward", reward), ("distinct-2", variety)):
             mean = mean_interval(values[rows])
-            gap = paired(values[rows], values[: options.seeds])
+            gap = mean_interval([a - b for a, b in zip(values[rows], values[: options.seeds], strict=True)])
             parts.append(f"{name} {mean.value:.3f} ({gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}])")
         print(f"{arm:14} {'  '.join(parts)}")
 
