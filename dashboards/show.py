@@ -57,7 +57,7 @@ STYLE = """<style>
 .re-card .value.words {font-size: 1.05rem; line-height: 1.5;}
 .re-card .fine {font-size: .82rem; opacity: .85; font-variant-numeric: tabular-nums;}
 .re-card.grey .value {opacity: .65; font-weight: 400;}
-.re-card.grey .value.none {font-size: 1.05rem; line-height: 1.8;}
+.re-card.grey .value.none {font-size: 1.05rem; line-height: 1.8; opacity: .85;}
 .re-text {white-space: pre-wrap; overflow-wrap: anywhere; font-family: inherit; font-size: .95rem; line-height: 1.5;
   max-height: 32rem; overflow-y: auto; border: 1px solid rgba(128,128,128,.35); border-radius: .6rem; padding: .7rem .9rem;
   margin: 0; unicode-bidi: isolate;}
