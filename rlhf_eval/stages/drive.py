@@ -25,7 +25,7 @@ TICK = 0.25
 """Seconds between looks at progress and Ctrl-C."""
 
 AT_ONCE = 16
-"""Items begun before the first of them gets a turn: thousands would keep the network waiting."""
+"""Items begun before the first of them gets a turn: thousands at once would keep the network waiting."""
 
 GRACE = 4.0
 """Seconds that requests in flight are given after Ctrl-C or a fatal error."""
@@ -82,10 +82,11 @@ async def drive(
     tally: Tally,
     halt: Halt,
     width: int,
+    at_once: int = AT_ONCE,
     max_errors: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> Tally:
-    """Do ``work`` on every item, ``width`` at a time.
+    """Do ``work`` on every item, ``width`` at a time, of which ``at_once`` are begun before the first gets a turn.
 
     Raises what stopped it: Interrupted, TooManyFailures, or a fatal error of the work (BudgetExceeded, ModelUnavailable).
     """
@@ -104,7 +105,7 @@ async def drive(
     with _rare_collections(), _on_interrupt(halt) as interrupted:
         workers: set[asyncio.Task[None]] = set()
         try:
-            await _begin(workers, worker, width)
+            await _begin(workers, worker, width, at_once)
             running = workers
             while running and not stops:
                 done, running = await asyncio.wait(running, timeout=TICK, return_when=asyncio.FIRST_EXCEPTION)
@@ -130,10 +131,12 @@ def _too_many(tally: Tally, max_errors: int) -> TooManyFailures:
     return TooManyFailures(f"{tally.status['failed']} items failed, more than --max-errors {max_errors}: {worst}")
 
 
-async def _begin(workers: set[asyncio.Task[None]], worker: Callable[[], Coroutine[Any, Any, None]], width: int) -> None:
+async def _begin(
+    workers: set[asyncio.Task[None]], worker: Callable[[], Coroutine[Any, Any, None]], width: int, at_once: int
+) -> None:
     for count in range(1, width + 1):
         workers.add(asyncio.create_task(worker()))
-        if count % AT_ONCE == 0:
+        if count % at_once == 0:
             await asyncio.sleep(0)
 
 

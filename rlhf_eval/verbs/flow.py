@@ -18,7 +18,7 @@ from rlhf_eval.config import as_settings
 from rlhf_eval.errors import TooManyFailures, UserError
 from rlhf_eval.models.base import Model
 from rlhf_eval.records import NOTHING, Completion, Judgment, Outcome, Prompt, Record, Run, Usage, fingerprint
-from rlhf_eval.stages.drive import Tally, drive
+from rlhf_eval.stages.drive import AT_ONCE, Tally, drive
 from rlhf_eval.stages.flow import Generation, Judging, walk
 from rlhf_eval.stages.generate import Writer
 from rlhf_eval.stages.judge import Call, Design, Instrument, balanced_sides, calls, matches
@@ -284,6 +284,7 @@ async def follow(
                 tally=tally,
                 halt=session.budget,
                 width=session.width,
+                at_once=session.width if session.options.batch else AT_ONCE,  # a batch takes all that is asked together
                 max_errors=session.options.max_errors,
                 progress=beat,
             )
