@@ -233,11 +233,12 @@ def choice(
 
 
 def run_choice(label: str, runs: Sequence[str], key: str, *, every: str = "") -> str:
-    """One of some runs, by the title that people read; where somebody wrote a run's id into the URL, that one."""
-    asked = st.query_params.get(key, "")
-    if asked in runs:
-        st.session_state[key] = asked
-    return choice(label, runs, key, every=every, told=ask(titles))
+    """One of some runs, by the title that people read; where somebody wrote a run's id into the URL, by its id."""
+    asked = st.query_params.get(
+        key, ""
+    )  # a title in its place would be written nowhere, and a reload would lose the run
+    told = ask(titles)
+    return choice(label, runs, key, every=every, told={**told, asked: asked} if asked in told else told)
 
 
 def switch(label: str, options: Mapping[Choice, str], key: str, *, help: str | None = None) -> Choice:
