@@ -54,8 +54,9 @@ from trainers import algorithms, dpo, ppo, reward_model, sft
 POLICY = checkpoint("policy")
 BASE = "base"
 SFT = sft.Config(learning_rate=1e-3, epochs=1, batch_size=16)  # a second pass would sharpen whatever it is shown
-DPO = dpo.Config(learning_rate=5e-4, epochs=1, batch_size=16, beta=0.3)
-KTO = replace(DPO, loss="kto")
+DPO = dpo.Config(learning_rate=5e-4, epochs=1, batch_size=16, beta=0.3, nll_weight=0.3)
+BARE = replace(DPO, nll_weight=0.0)
+KTO = replace(BARE, loss="kto")
 REWARD = reward_model.Config(
     optimizer="muon", learning_rate=0.02, weight_decay=0.1, schedule="cosine", warmup=0.05, epochs=2, batch_size=16,
     eval_share=0.0,
@@ -145,9 +146,10 @@ ARMS: Mapping[str, Callable[[Lesson, Path], None]] = {
     "rs-sft, random selection": lambda lesson, out: _sft(lesson, out, chosen=False),
     "dpo": lambda lesson, out: _dpo(lesson, out, lesson.extremes),
     "dpo, shuffled labels": lambda lesson, out: _dpo(lesson, out, shuffled(lesson.extremes, lesson.seed)),
+    "dpo without nll": lambda lesson, out: _dpo(lesson, out, lesson.extremes, BARE),
     "kto": lambda lesson, out: _dpo(lesson, out, lesson.extremes, KTO),
-    "dpo, judge, soft": lambda lesson, out: _dpo(lesson, out, lesson.told),
-    "dpo, judge, hard": lambda lesson, out: _dpo(lesson, out, lesson.told, replace(DPO, soft_labels=False)),
+    "dpo, judge, soft": lambda lesson, out: _dpo(lesson, out, lesson.told, BARE),
+    "dpo, judge, hard": lambda lesson, out: _dpo(lesson, out, lesson.told, replace(BARE, soft_labels=False)),
     "ppo": lambda lesson, out: _ppo(lesson, out, _gold),
     "ppo, zero reward": lambda lesson, out: _ppo(lesson, out, _nothing),
     "rloo, reward model": lambda lesson, out: _ppo(
