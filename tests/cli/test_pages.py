@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -76,15 +77,18 @@ def test_the_dashboard_serves_this_machine_only_until_it_is_stopped(judged: Any,
     command = [sys.executable, "-m", "rlhf_eval", "label", "--store", str(judged.path), "--run", "latest"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        line = server.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/label\?of=(\S+)", line)
-        assert found is not None, line
-        assert found[2] == judged.store.find("latest").id
-        assert _healthy(int(found[1]))
-        listening = _listening(int(found[1]))
-        server.send_signal(sent)
-        assert server.wait(30) == code
-        assert not _listening(int(found[1])), "the server ends with the command"
+        try:
+            line = server.stdout.readline()
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/label\?(\S+)", line)
+            assert found is not None, line
+            assert parse_qs(found[2]) == {"of": [judged.store.find("latest").title]}
+            assert _healthy(int(found[1]))
+            listening = _listening(int(found[1]))
+            server.send_signal(sent)
+            assert server.wait(30) == code
+            assert not _listening(int(found[1])), "the server ends with the command"
+        finally:  # whatever failed, nothing waits for a server that nobody stops
+            server.terminate()
     assert listening <= {"0100007F"}, "the loopback address, as the kernel writes it"
 
 
