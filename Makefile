@@ -1,7 +1,7 @@
 # make demo       the whole line in the embedded sandbox
 # make test       the test suite
 # make lint       ruff, mypy, import contracts
-# make test-slow  trainings in several processes
+# make test-slow  trainings in several processes, and one until it has learned
 # make dashboard  its results in a browser
 # make test-vllm  a real vLLM on CPU (its own environment, several GB)
 # make test-ray   a local Ray cluster of two workers

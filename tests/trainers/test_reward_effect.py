@@ -54,6 +54,7 @@ def accuracy(out: Path, told: Sequence[PreferencePair], held: Sequence[Preferenc
     return train(data, out, CONFIG, Job(model=str(POLICY))).final["eval_accuracy"]
 
 
+@pytest.mark.slow
 def test_gold_is_learned_and_noise_is_not(tmp_path: Path) -> None:
     told, held = judged_by_gold("train", 160, widest=False), judged_by_gold("heldout", 120, widest=True)
     rng = random.Random(0)
