@@ -434,6 +434,7 @@ def test_a_bandit_learns(tmp_path, algorithm):
     assert rows[-1]["reward"] > 0.9
 
 
+@pytest.mark.slow
 def test_it_raises_the_true_reward_in_the_sandbox(tmp_path):
     kept: list[Completion] = []
     job = Job(
