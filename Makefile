@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
-TEST_FLAGS ?= -n 3 --dist worksteal
+TEST_FLAGS ?= -n 2 --dist worksteal
 
 .PHONY: demo dashboard test lint format clean test-slow test-vllm test-ray parity
 
