@@ -18,17 +18,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Bools, Floats, Ints, cluster_index, floats, same_length
 from rlhf_eval.stats.bootstrap import cluster_draws
-from rlhf_eval.stats.intervals import Interval
+from rlhf_eval.stats.intervals import NARROW, Interval
 
 LINK = 0.5
 """Games that a model must have won against another to be linked to it: one tie. The losers of soft verdicts win a little
 of every game, and strengths that rest on that alone are as good as infinite."""
+UNSEEN = 4.0
+"""Prompts of a kind that may well be missing from a sample: none of n bounds its share by about 4/n."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,8 @@ def bradley_terry(
     ratings = newton(wins[None], prior=added)[0]
     bread = inverse_information(ratings, wins + wins.T, prior=added)
     if len(groups) == 1:
-        covariance, method = bread @ _meat(played, ratings) @ bread, "bradley_terry, sandwich clustered by prompt"
+        covariance = sandwich(bread, _scores(played, ratings))
+        method = "bradley_terry, sandwich clustered by prompt"
     else:
         covariance, method = bread, "bradley_terry, inverse information"
     return Ranking(
@@ -197,13 +200,27 @@ def connectivity_note(models: tuple[str, ...], groups: list[list[int]], prior: f
     )
 
 
-def _meat(played: Games, ratings: Floats) -> Floats:
+def sandwich(bread: NDArray[np.floating], scores: Floats, strengths: int | None = None) -> Floats:
+    """Clustered covariance of coefficients: ``bread`` their inverse information, ``scores`` (clusters, coefficients).
+
+    Where clusters hardly differ (one prompt, soft verdicts that are all alike) their residuals know nothing of outcomes
+    that were not seen: as much is added as ``UNSEEN`` more prompts of yes-or-no verdicts would bring. The first
+    ``strengths`` coefficients tell, by default all.
+    """
+    clusters = len(scores)
+    covariance: Floats = bread @ (scores.T @ scores) @ bread * (clusters / max(clusters - 1, 1))
+    if (NARROW * np.diag(covariance) < np.diag(bread))[:strengths].any():
+        covariance = covariance + bread * UNSEEN / clusters
+    return covariance
+
+
+def _scores(played: Games, ratings: Floats) -> Floats:
+    """The gradient of each cluster's likelihood, (clusters, models)."""
     residual = played.score - special.expit(ratings[played.a] - ratings[played.b])
     scores = np.zeros((played.clusters, len(ratings)))
     np.add.at(scores, (played.cluster, played.a), residual)
     np.add.at(scores, (played.cluster, played.b), -residual)
-    meat: Floats = scores.T @ scores * (played.clusters / max(played.clusters - 1, 1))
-    return meat
+    return scores
 
 
 def bootstrap_ratings(

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Bools, Floats, cluster_index, floats
 from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
-from rlhf_eval.stats.bradley_terry import Ranking, games, strongly_connected
+from rlhf_eval.stats.bradley_terry import Ranking, games, sandwich, strongly_connected
 from rlhf_eval.stats.intervals import Interval, clustered_mean, wilson, wilson_from_se
 from rlhf_eval.stats.logistic import fit_logistic, fit_logistic_draws, sigmoid
 
@@ -239,7 +239,7 @@ def style_controlled_ranking(
     bread = np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))
     totals = np.zeros((played.clusters, design.shape[1]))
     np.add.at(totals, played.cluster, design * (played.score - p)[:, None])
-    covariance = bread @ (totals.T @ totals) @ bread * (played.clusters / max(played.clusters - 1, 1))
+    covariance = sandwich(bread, totals, k - 1)
     return StyleRanking(
         models=played.models,
         ratings=contrasts @ fitted[: k - 1],

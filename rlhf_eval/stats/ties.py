@@ -22,7 +22,7 @@ from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats
-from rlhf_eval.stats.bradley_terry import Games, Ranking, games, strongly_connected
+from rlhf_eval.stats.bradley_terry import Games, Ranking, games, sandwich, strongly_connected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +103,7 @@ def _fit(played: Games, model: Model) -> tuple[Floats, float, Floats]:
         raise UserError("the strengths did not converge: some models are too far apart for these games")
     totals = np.zeros((played.clusters, k + 1))
     np.add.at(totals, played.cluster, scores)
-    bread = np.linalg.inv(information)
-    covariance = bread @ (totals.T @ totals) @ bread * (played.clusters / max(played.clusters - 1, 1))
+    covariance = sandwich(np.linalg.inv(information), totals, k)
     centre = np.eye(k) - 1 / k
     return theta - theta.mean(), eta, centre @ covariance[:k, :k] @ centre
 

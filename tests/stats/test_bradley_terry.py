@@ -18,6 +18,8 @@ from rlhf_eval.stats.bradley_terry import (
     rating_intervals,
     strongly_connected,
 )
+from rlhf_eval.stats.ranking import rank_sets
+from rlhf_eval.stats.ties import davidson
 
 
 def play(strengths, n, seed, ties=0.2):
@@ -201,3 +203,24 @@ def test_bad_games_are_refused():
         games(["x"], ["y", "z"], [1])
     with pytest.raises(UserError, match="must lie in"):
         games(["x"], ["y"], [2])
+
+
+def test_verdicts_that_hardly_differ_make_no_sure_ranking():
+    """A sandwich of residuals that are all alike had an error of 0: five verdicts of .6 were a ranking without doubt."""
+    alike = bradley_terry(["x"] * 5, ["y"] * 5, [0.6] * 5)
+    assert rating_intervals(alike)[0].low < 0 < rating_intervals(alike)[0].high
+    assert rank_sets(alike).worst == (2, 2)
+    one_prompt = bradley_terry([*"xyzx"], [*"yzxy"], [1, 1, 1, 1], clusters=["p"] * 4)
+    assert rank_sets(one_prompt).worst == (3, 3, 3)
+    tied = davidson([*"xyzx"], [*"yzxy"], [1, 1, 1, 0.5], clusters=["p"] * 4)
+    assert rank_sets(tied).best == (1, 1, 1)
+
+
+def test_rare_losses_among_sure_verdicts_are_covered():
+    rng, inside = np.random.default_rng(0), 0
+    truth = math.log(0.785 / 0.215) / 2  # one verdict of fifty is .05, all others are .8
+    for _ in range(200):
+        share = np.where(rng.random(30) < 0.02, 0.05, 0.8) + rng.normal(0, 0.01, 30)
+        interval = rating_intervals(bradley_terry(["x"] * 30, ["y"] * 30, share))[0]
+        inside += interval.low <= truth <= interval.high
+    assert inside > 180
