@@ -132,7 +132,7 @@ def fragility(a: ArrayLike, b: ArrayLike, scores: ArrayLike) -> Fragility:
         * (1 - chance)
         * (inverse[played.a, played.a] + inverse[played.b, played.b] - 2 * inverse[played.a, played.b])
     )
-    effect = (direction[played.a] - direction[played.b]) * (played.score - chance) / (1 - leverage)
+    effect = (direction[played.a] - direction[played.b]) * (played.score - chance) / np.maximum(1 - leverage, 1e-12)
     order = np.argsort(-effect, kind="stable")
     gap = float(ratings[first] - ratings[second])
     dropped = _first_flip(played.a, played.b, played.score, len(ratings), order, (int(first), int(second)))

@@ -128,3 +128,8 @@ def test_pair_probabilities_keep_a_floor():
 def test_unknown_method_is_named():
     with pytest.raises(UserError, match="max_t"):
         rank_sets(bradley_terry(*play(STRENGTHS, 300, 7)), method="maxt")
+
+
+def test_a_tie_that_alone_links_two_models_has_no_influence_to_divide_by():
+    with np.errstate(all="raise"):
+        assert fragility(["x", "y"], ["y", "z"], [0.5, 0.5]).games_to_flip is None
