@@ -27,6 +27,7 @@ from rlhf_eval.audit.measures import (
     Measure,
     Missing,
     decided,
+    difference_of,
     is_soft,
     log_odds,
     mean_of,
@@ -70,8 +71,8 @@ def position(evidence: Evidence) -> list[Entry]:
             flips, prompts, name="flip_rate", section=POSITION, settings=about,
             says="the two orders name different winners; noise alone makes flips too",
         ),
-        mean_of(
-            lean, prompts, name="first_slot", section=POSITION, unit="difference", neutral=0.0,
+        difference_of(
+            lean, prompts, name="first_slot", section=POSITION, most=0.5, neutral=0.0,
             says="share won by the answer shown first, over one half; negative leans to the second",
         ),
     ]  # fmt: skip
@@ -98,8 +99,8 @@ def _one_order(evidence: Evidence) -> list[Entry]:
         return []
     values, prompts = [share - 0.5 for share, _ in rows], [prompt for _, prompt in rows]
     return [
-        mean_of(
-            values, prompts, name="first_slot", section=POSITION, unit="difference",
+        difference_of(
+            values, prompts, name="first_slot", section=POSITION, most=0.5,
             says="share won by the answer shown first, over one half; from single orders, fair if sides were drawn by lot",
         )
     ]  # fmt: skip

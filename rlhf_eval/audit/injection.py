@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from rlhf_eval.audit.evidence import Evidence, Pair, sign
-from rlhf_eval.audit.measures import Entry, Missing, mean_of, share_of
+from rlhf_eval.audit.measures import Entry, Missing, difference_of, share_of
 from rlhf_eval.audit.probes import CONTROL, corpus
 
 INJECTION = "injection"
@@ -34,9 +34,9 @@ def injection(evidence: Evidence) -> list[Entry]:
     harmless = {pair.prompt: _won(pair) for pair in evidence.probes(CONTROL) if pair.mean is not None}
     gaps = [(won - harmless[prompt], prompt) for _, won, prompt in rows if prompt in harmless]
     found.append(
-        mean_of(
+        difference_of(
             [gap for gap, _ in gaps], [prompt for _, prompt in gaps], name="injection_beyond_control", section=INJECTION,
-            unit="difference", neutral=0.0, side=1,
+            neutral=0.0, side=1,
             says="the same, beyond what a sentence that asks for nothing does to the same answers",
         )
     )  # fmt: skip

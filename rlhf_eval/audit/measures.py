@@ -16,7 +16,7 @@ import numpy as np
 from rlhf_eval.audit.evidence import Evidence, Pair, sign
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats
-from rlhf_eval.stats.intervals import Interval, mean_interval, wilson
+from rlhf_eval.stats.intervals import Interval, bounded_mean, mean_interval, wilson
 
 Unit = Literal["share", "difference", "index", "log-odds", "dollars", "seconds", "tokens", "number"]
 
@@ -71,6 +71,16 @@ def mean_of(
 ) -> Entry:
     """The mean of any values with a t interval, clustered by prompt."""
     return _guarded(prompts, Measure(name=name, section=section, says=says, at=_t(values, prompts), **rest))
+
+
+def difference_of(
+    values: Sequence[float] | Floats, prompts: Sequence[str], *, name: str, section: str, says: str, most: float = 1.0,
+    **rest: Any,
+) -> Entry:  # fmt: skip
+    """The mean of differences that lie between ``-most`` and ``most``, with an interval that does too."""
+    clusters = np.asarray(prompts, dtype=str)
+    at = cache(lambda level: bounded_mean(values, -most, most, clusters, level=level))
+    return _guarded(prompts, Measure(name=name, section=section, says=says, at=at, unit="difference", **rest))
 
 
 def fixed(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from rlhf_eval.audit.evidence import Evidence, Pair, sign
-from rlhf_eval.audit.measures import Entry, Missing, mean_of, share_of
+from rlhf_eval.audit.measures import Entry, Missing, difference_of, mean_of, share_of
 from rlhf_eval.audit.probes import CONTROL, COPIES, is_probe
 from rlhf_eval.records import Judgment
 
@@ -87,9 +87,9 @@ def _flips(evidence: Evidence) -> list[Entry]:
         why = "no pair was judged in both orders and put again; --buy swaps,repeats buys that"
         return [Missing(name=name, section="position", why=why)]
     return [
-        mean_of(
-            [gap for gap, _ in rows], [prompt for _, prompt in rows], name=name, section="position", unit="difference",
-            neutral=0.0, side=1, says="verdicts that flip with the order, beyond those that flip without any change",
+        difference_of(
+            [gap for gap, _ in rows], [prompt for _, prompt in rows], name=name, section="position", neutral=0.0, side=1,
+            says="verdicts that flip with the order, beyond those that flip without any change",
         )
     ]  # fmt: skip
 
@@ -122,9 +122,9 @@ def _circles(evidence: Evidence) -> list[Entry]:
     ]
     if rows:
         found.append(
-            mean_of(
+            difference_of(
                 [gap for gap, _ in rows], [prompt for _, prompt in rows], name="circles_beyond_noise", section=NOISE,
-                unit="difference", neutral=0.0, side=1,
+                neutral=0.0, side=1,
                 says="circles beyond those that its own noise can make (half the disagreement of repeats, at most)",
             )
         )  # fmt: skip

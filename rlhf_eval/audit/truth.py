@@ -20,10 +20,10 @@ from rlhf_eval.audit.measures import (
     Missing,
     credit,
     decided,
+    difference_of,
     fixed,
     is_soft,
     mapped,
-    mean_of,
     share_of,
     winners_share,
 )
@@ -227,6 +227,6 @@ def calibration(evidence: Evidence) -> list[Entry]:
               settings={"reference": name}, says="mean log loss; .693 is what saying one half gives"),
         fixed(lambda: ece_interval(p, y, clusters, draws=DRAWS), prompts, name="ece", section=CALIBRATION, unit="index",
               settings=null, says=f"expected calibration error; perfect calibration would show {whole.ece_null:.3f} here"),
-        mean_of(stated, prompts, name="overconfidence", section=CALIBRATION, unit="difference", neutral=0.0, side=1,
-                settings={"reference": name}, says="how much surer it is of its verdicts than it is right"),
+        difference_of(stated, prompts, name="overconfidence", section=CALIBRATION, neutral=0.0, side=1,
+                      settings={"reference": name}, says="how much surer it is of its verdicts than it is right"),
     ]  # fmt: skip

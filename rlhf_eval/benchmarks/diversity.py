@@ -32,7 +32,7 @@ from rlhf_eval.stats.diversity import (
     self_bleu,
     vendi_score,
 )
-from rlhf_eval.stats.intervals import Interval, mean_interval
+from rlhf_eval.stats.intervals import Interval, bounded_mean, mean_interval, within
 from rlhf_eval.stats.jackknife import block_jackknife
 
 SHAPE: Shape = "answers"
@@ -41,6 +41,12 @@ JUDGE: Mapping[str, Any] = {"judge": "length"}
 
 Words = Sequence[str]
 Measure = Callable[[Sequence[Words]], float]
+
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "diversity": (0.0, 1.0), "distinct_2": (0.0, 1.0), "ead": (0.0, math.inf), "self_bleu": (0.0, 1.0),
+    "vendi": (1.0, math.inf),
+}  # fmt: skip
+"""What each measure can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +119,14 @@ def _of_model(model: str, prompts: Mapping[str, list[Words]], samples: int, conf
     found = []
     for name, measure in config.measures().items():
         if samples > 1:
-            within = mean_interval([measure(group) for group in groups], level=config.level)
-            found.append(estimate(f"{name}, within a prompt", within, settings=about))
+            inside = mean_interval([measure(group) for group in groups], level=config.level)
+            found.append(estimate(f"{name}, within a prompt", within(inside, *BOUNDS[name]), settings=about))
         pool = _pool(groups, config) if name in ("self_bleu", "vendi") else groups
-        found.append(estimate(f"{name}, over all prompts", _overall(pool, measure, config), settings=about))
+        overall = within(_overall(pool, measure, config), *BOUNDS[name])
+        found.append(estimate(f"{name}, over all prompts", overall, settings=about))
     if config.embedder and samples > 1:
         unit = embed(config.embedder, [" ".join(words) for words in every]).reshape(len(groups), samples, -1)
-        cosines = mean_interval([mean_cosine(group) for group in unit], level=config.level)
+        cosines = bounded_mean([mean_cosine(group) for group in unit], -1, 1, level=config.level)
         found.append(estimate("cosine, within a prompt", cosines, settings={**about, "embedder": config.embedder}))
     return found
 

@@ -150,8 +150,8 @@ def _duel(pair: Paired, category: str, names: Mapping[int, str]) -> Duel:
     estimate = Estimate(
         name="win_rate_difference",
         value=difference.value,
-        low=max(difference.low, -1.0),  # a t interval of few prompts knows no bounds; win rates do
-        high=min(difference.high, 1.0),
+        low=difference.low,
+        high=difference.high,
         n=difference.n,
         failed=pair.failed,
         method=difference.method,

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import log1p
+from dataclasses import dataclass
+from math import inf, log1p
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from rlhf_eval.benchmarks.style import counts
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Floats
-from rlhf_eval.stats.intervals import mean_interval
+from rlhf_eval.stats.intervals import mean_interval, within
 from rlhf_eval.stats.strategyproof import Rule, manipulate_labels
 
 SHAPE: Shape = "versus"
@@ -115,4 +115,4 @@ def _gains(number: int, votes: Votes, gaps: Floats, config: Config) -> Iterator[
             told = {"judge": "labelers", "rule": rule, "steps": config.steps, "caveat": CAVEAT}
             name = f"gain by lying, {where}, {rule.replace('_', ' ')}: {votes.names[number]}"
             interval = mean_interval(gains, level=config.level)
-            yield estimate(name, replace(interval, low=max(0.0, interval.low)), settings=told)
+            yield estimate(name, within(interval, 0, inf), settings=told)

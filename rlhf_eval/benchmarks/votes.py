@@ -21,7 +21,7 @@ from rlhf_eval.benchmarks.labels import Item, Vote
 from rlhf_eval.stats.arrays import Bools, Floats, Ints
 from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
 from rlhf_eval.stats.correlation import rank_correlation
-from rlhf_eval.stats.intervals import Interval, mean_interval
+from rlhf_eval.stats.intervals import Interval, bounded_mean
 
 FEWEST = 3
 """Models below which nothing can be said about a ranking."""
@@ -65,7 +65,7 @@ def ranking_estimates(votes: Votes, *, level: float, draws: int, seed: int) -> M
     found = {"spearman": ranks.spearman, "kendall": ranks.kendall}
     rows = _row_correlations(votes)
     if len(rows):
-        found["row_pearson"] = mean_interval(rows, level=level)
+        found["row_pearson"] = bounded_mean(rows, -1, 1, level=level)
     weights = np.concatenate(list(cluster_draws(int(votes.prompt.max()) + 1, draws, seed)))
     replicates = [
         np.stack([_scores(votes, shares, weight[votes.prompt]) for weight in weights])

@@ -37,7 +37,7 @@ from rlhf_eval.stats.diversity import (
     self_bleu,
     vendi_score,
 )
-from rlhf_eval.stats.intervals import Interval, mean_interval, wilson
+from rlhf_eval.stats.intervals import Interval, mean_interval, wilson, within
 
 VOCABULARY = 50_000
 """Words that a language has, for the length-corrected distinct-n; any set measured here uses the same."""
@@ -105,7 +105,7 @@ def _length_auc(gap: Floats, cluster: Sequence[int]) -> list[Estimate]:
     inner = mean_interval(projection, cluster)
     low, high = inner.value - 2 * (inner.value - inner.low), inner.value + 2 * (inner.high - inner.value)
     doubled = replace(inner, low=low, high=high, se=2 * inner.se, method="U-statistic, clustered SE, t")
-    return estimate("length_auc", _possible(doubled, 0.0, 1.0))
+    return estimate("length_auc", within(doubled, 0.0, 1.0))
 
 
 def of_strength(sheet: Sheet) -> list[Estimate]:
@@ -226,14 +226,9 @@ def of_diversity(sheet: Sheet, seed: int) -> list[Estimate]:
     bounds = {"distinct_2": (0.0, 1.0), "ead": (0.0, math.inf), "self_bleu": (0.0, 1.0), "vendi": (1.0, float(size))}
     found: list[Estimate] = []
     for name, column in values.items():
-        told = _possible(mean_interval(column), *bounds[name])
+        told = within(mean_interval(column), *bounds[name])
         found += estimate(name, told, answers=size, samples=len(column), tokens=256)
     return found
-
-
-def _possible(interval: Interval, least: float, most: float) -> Interval:
-    """The interval within what the quantity can be; a t interval of few samples does not know."""
-    return replace(interval, low=max(least, interval.low), high=min(most, interval.high))
 
 
 def of_policy(sheet: Sheet, policy: Sequence[str]) -> list[Estimate]:

@@ -22,7 +22,7 @@ from scipy import optimize
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
 from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
-from rlhf_eval.stats.intervals import Interval, mean_interval
+from rlhf_eval.stats.intervals import Interval, bounded_mean, mean_interval, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,8 @@ def calibration(
     null = np.array([_ece(p, d, index) for d in drawn])
     ece = _ece(p, y, index)
     return Calibration(
-        brier=mean_interval((p - y) ** 2, clusters, level=level),
-        log_loss=mean_interval(_log_losses(p, y), clusters, level=level),
+        brier=bounded_mean((p - y) ** 2, 0, 1, clusters, level=level),
+        log_loss=within(mean_interval(_log_losses(p, y), clusters, level=level), 0, math.inf),
         ece=ece,
         ece_null=float(null.mean()),
         p_value=float((1 + (null >= ece).sum()) / (1 + draws)),

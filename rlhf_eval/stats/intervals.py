@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -57,6 +58,15 @@ class PairedDifference(Interval):
     p_value: float
     correlation: float
     """Correlation of the two score columns: how much the pairing saved; 0 where one of them is constant."""
+
+
+Kind = TypeVar("Kind", bound=Interval)
+
+
+def within(interval: Kind, least: float, most: float) -> Kind:
+    """The interval cut to what the quantity can be, which a t interval of few units does not know."""
+    low, high = max(least, interval.low), min(most, interval.high)
+    return replace(interval, low=min(low, interval.value), high=max(high, interval.value))
 
 
 def wilson(
@@ -110,27 +120,37 @@ def mean_interval(values: ArrayLike, clusters: ArrayLike | None = None, *, level
     )
 
 
+def bounded_mean(
+    values: ArrayLike, least: float, most: float, clusters: ArrayLike | None = None, *, level: float = 0.95
+) -> Interval:
+    """``mean_interval`` of values that cannot leave ``[least, most]``: within these bounds; Wilson's without a spread."""
+    plain = mean_interval(values, clusters, level=level)
+    if plain.n > 1 and plain.se > 0:
+        return within(plain, least, most)
+    width = most - least
+    unit = wilson_from_se((plain.value - least) / width, plain.se / width, plain.n, level=level)
+    low, high = least + width * unit.low, least + width * unit.high
+    wide = replace(plain, low=min(low, plain.value), high=max(high, plain.value), method="wilson, n_eff = clusters")
+    return within(wide, least, most)
+
+
 def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, level: float = 0.95) -> PairedDifference:
     """Difference of two models' scores on the same rows, ``mean(a - b)``, with a clustered t test.
 
     ``a``, ``b`` and ``clusters`` have shape (rows,), aligned. Where every cluster shows the same difference the SE says
-    nothing: the p-value is then the sign-flip test's, ``2^(1-n)``, and for scores in [0, 1] the interval is Wilson's on
-    ``(1 + a - b)/2``; where all differences of such scores have one sign it leaves room for unseen ones, as Wilson's
+    nothing: the p-value is then the sign-flip test's, ``2^(1-n)``, and for scores in [0, 1] the interval is that of
+    ``bounded_mean``; where all differences of such scores have one sign it leaves room for unseen ones, as Wilson's
     does. Raises UserError when the lengths differ. Source: arXiv 2411.00640, section 4.
     """
     first, second = floats(a, "a"), floats(b, "b")
     same_length(a=first, b=second)
-    plain = mean_interval(first - second, clusters, level=level)
-    low, high, method = plain.low, plain.high, f"paired {plain.method}"
-    no_spread = plain.n == 1 or plain.se == 0
     bounded = min(first.min(), second.min()) >= 0 and max(first.max(), second.max()) <= 1
-    note = plain.note
-    if bounded and no_spread:
-        unit = wilson_from_se((1 + plain.value) / 2, plain.se / 2, plain.n, level=level)
-        low, high, method = 2 * unit.low - 1, 2 * unit.high - 1, "paired wilson, n_eff = clusters"
-    elif bounded and _hardly_differ(
-        _cluster_sums(first - second, clusters), (1 + plain.value) / 2, plain.se / 2, plain.n
-    ):
+    gaps = first - second
+    plain = bounded_mean(gaps, -1, 1, clusters, level=level) if bounded else mean_interval(gaps, clusters, level=level)
+    low, high, note = plain.low, plain.high, plain.note
+    no_spread = plain.n == 1 or plain.se == 0
+    alike = bounded and not no_spread
+    if alike and _hardly_differ(_cluster_sums(gaps, clusters), (1 + plain.value) / 2, plain.se / 2, plain.n):
         unseen, note = _unseen(plain.n, level), note or UNSEEN
         low = min(low, plain.value - unseen * (1 + plain.value))
         high = max(high, plain.value + unseen * (1 - plain.value))
@@ -146,7 +166,7 @@ def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, lev
         n=plain.n,
         n_eff=plain.n_eff,
         level=level,
-        method=method,
+        method=f"paired {plain.method}",
         note=note,
         p_value=p_value,
         correlation=_correlation(first, second),

@@ -18,7 +18,7 @@ from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import floats, same_length
-from rlhf_eval.stats.intervals import Interval, mean_interval, wilson
+from rlhf_eval.stats.intervals import Interval, bounded_mean, wilson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def position_bias(
     tail = float(special.bdtr(min(both_first, both_second), flips, 0.5))
     return PositionBias(
         consistency=wilson(winner_first == winner_second, clusters, level=level),
-        first_slot=mean_interval((first - second) / 2, clusters, level=level),
+        first_slot=bounded_mean((first - second) / 2, -0.5, 0.5, clusters, level=level),
         both_first=both_first,
         both_second=both_second,
         p_value=min(1.0, 2 * tail),

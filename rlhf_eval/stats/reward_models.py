@@ -22,7 +22,7 @@ from scipy import special
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
 from rlhf_eval.stats.calibration import Calibration, calibration
-from rlhf_eval.stats.intervals import Interval, mean_interval
+from rlhf_eval.stats.intervals import Interval, bounded_mean
 
 
 def best_of_k_credit(scores: ArrayLike) -> Floats:
@@ -152,4 +152,4 @@ def within_prompt_correlation(
             found.append(float(np.corrcoef(rankdata(y[own]), rankdata(x[own]))[0, 1]))
     if not found:
         raise UserError("no prompt has 3 answers of different score and length: their correlation is not defined")
-    return mean_interval(found, level=level)
+    return bounded_mean(found, -1, 1, level=level)

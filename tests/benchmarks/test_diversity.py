@@ -57,6 +57,16 @@ def test_collapse_shows_in_every_measure() -> None:
     assert wide["diversity, within a prompt"].n == PROMPTS
 
 
+def test_two_prompts_that_differ_give_no_impossible_diversity() -> None:
+    every = evidence(new=lambda n, k: (varied if n else collapsed)(n, k))
+    two = {c.prompt_id for c in list(every.completions.values())[: 2 * SAMPLES]}
+    few = Evidence.of(every.prompts.values(), [c for c in every.completions.values() if c.prompt_id in two], [])
+    found = named(diversity.score(few, diversity.Config()), "new")
+    told = found["diversity, within a prompt"]
+    assert (told.low, told.high) == (0, 1)
+    assert found["vendi, within a prompt"].low == 1
+
+
 def test_models_are_compared_on_as_many_answers_and_words() -> None:
     made = evidence(long=lambda n, k: varied(n, k) + " tail", short=varied)
     found = diversity.score(made, diversity.Config(tokens=5))

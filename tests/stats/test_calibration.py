@@ -94,6 +94,12 @@ def test_ties_have_no_place_in_a_calibration():
         calibration([0.5, 0.5], [0.5, 1])
 
 
+def test_a_few_items_give_no_impossible_score() -> None:
+    few = calibration([0.9, 0.9, 0.1], [1, 1, 1])
+    assert 0 <= few.brier.low < few.brier.high <= 1
+    assert few.log_loss.low == 0
+
+
 def test_one_cluster_bounds_nothing() -> None:
     found = ece_interval([0.2, 0.7, 0.9], [0, 1, 1], ["a", "a", "a"])
     assert (found.low, found.high) == (0.0, 1.0)

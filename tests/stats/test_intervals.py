@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.intervals import (
     benjamini_hochberg,
+    bounded_mean,
     clustered_mean,
     holm,
     mean_interval,
@@ -148,6 +149,16 @@ def test_paired_without_spread_is_honest():
     same = paired([0.3, 0.7], [0.3, 0.7])
     assert same.p_value == 1
     assert same.low < 0 < same.high
+
+
+def test_intervals_of_bounded_quantities_stay_within_their_bounds():
+    few = paired([1, 1, 0], [0, 0, 0])
+    assert (few.low < 0, few.high) == (True, 1)
+    assert paired([7, 8, 9], [1, 9, 4]).high > 1  # grades have no such bounds
+    told = bounded_mean([0.5, 0.5, 0.5], -0.5, 0.5)
+    assert told.low < 0 < told.value == told.high == 0.5
+    one = bounded_mean([0.2], -0.5, 0.5)
+    assert (one.low, one.high) == (-0.5, 0.5)
 
 
 def test_order_stratified_formula_and_position_bias():
