@@ -164,8 +164,8 @@ class HfModel:
             return
         on_gpu = self._model.device.type == "cuda"
         self._model = None
-        gc.collect()
         if on_gpu:
+            gc.collect()
             need("torch", self.name).cuda.empty_cache()
 
     def _room(self, longest: int) -> None:
