@@ -26,6 +26,7 @@ from calendar import timegm
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ import msgspec
 from rlhf_eval.config import write_yaml
 from rlhf_eval.errors import BadRecord, UserError
 from rlhf_eval.records import TABLES, R, Run, fingerprint
-from rlhf_eval.store.manifest import locked, now, read_run, write_run
+from rlhf_eval.store.manifest import is_held, locked, now, read_run, write_run
 from rlhf_eval.store.reading import Snapshot
 from rlhf_eval.store.writer import ROWS_A_PART, RunWriter, seal_orphans
 
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 _RUN_ID = re.compile(r"\d{8}T\d{6}-(?P<verb>[a-z][a-z0-9_]*)-(?P<hash>[0-9a-f]{8})")
 _STAMP = "%Y%m%dT%H%M%S"
+SILENT = 10.0
+"""Seconds without a heartbeat, which comes every two, after which a run that nobody holds has been interrupted."""
 
 
 class Store:
@@ -80,13 +83,14 @@ class Store:
         versions: Mapping[str, str],
         fresh: bool = False,
         reopen: bool = False,
+        alone: bool = False,
         rows_a_part: int = ROWS_A_PART,
     ) -> RunWriter:
         """The run that does this work: the newest one with the same verb, settings, inputs and seed, or a new one.
 
         A run that is ``done`` comes back as it is, for its result to be shown, unless it counts failures and ``reopen``
-        asks for another try at them; ``fresh`` always makes a new one.
-        Raises UserError where the folder cannot be written.
+        asks for another try at them; ``fresh`` always makes a new one. Several processes may write one run, unless one of
+        them must be ``alone`` with it. Raises UserError where the folder cannot be written, or somebody is in the way.
         """
         settings = msgspec.json.decode(msgspec.json.encode(config))  # as run.json will give it back
         identity = fingerprint(verb, settings, inputs, seed)
@@ -97,9 +101,10 @@ class Store:
             with locked(self._runs):
                 known = self._same_work(verb, identity)
                 if known is not None and not fresh:
-                    return self._resume(known, rows_a_part, reopen=reopen and known.counts.get("failed", 0) > 0)
+                    again = reopen and known.counts.get("failed", 0) > 0
+                    return self._resume(known, rows_a_part, reopen=again, alone=alone)
                 run = Run(id="", verb=verb, config=settings, inputs=dict(inputs), seed=seed, versions=dict(versions))
-                return self._create(run, config, identity[:8], rows_a_part)
+                return self._create(run, config, identity[:8], rows_a_part, alone=alone)
         except OSError as error:
             raise UserError(f"{error.filename or self.path}: no run can be kept here: {error.strerror}") from error
 
@@ -113,11 +118,15 @@ class Store:
         """Delete a run with all that it holds; raises UserError while a process is writing it."""
         run = self.find(ref)
         folder = self.folder(run.id)
-        if seal_orphans(folder):
-            raise UserError(f"run {run.id} is being written; stop that process first")
         doomed = folder.with_name(f".removed-{run.id}")
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
+        try:
+            with locked(self._runs):  # nobody begins on it now
+                if is_held(folder):
+                    raise UserError(f"run {run.id} is being written; stop that process first")
+                folder.rename(doomed)
+                shutil.rmtree(doomed)
+        except OSError as error:
+            raise UserError(f"run {run.id} cannot be removed: {error.strerror}") from error
         return run
 
     def compact(self, ref: str) -> dict[str, int]:
@@ -140,7 +149,7 @@ class Store:
         for name in self._names():
             if verb is None or _verb(name) == verb:
                 try:
-                    found.append(read_run(self._runs / name))
+                    found.append(self._read(name))
                 except BadRecord as error:
                     self.note(str(error))
         return found
@@ -163,7 +172,7 @@ class Store:
             raise UserError(f"'{ref}' is the start of several runs: {', '.join(matching)}")
         if not matching:
             raise UserError(f"no run '{ref}' in {self.path}. {_nearest(ref, names)}")
-        return read_run(self._runs / matching[-1])
+        return self._read(matching[-1])
 
     def folder(self, run_id: str) -> Path:
         """Where a run lies."""
@@ -229,6 +238,15 @@ class Store:
         except OSError as error:
             raise UserError(f"{self.path}: the store cannot be read: {error.strerror}") from error
 
+    def _read(self, name: str) -> Run:
+        """The run, told from what it says of itself where its process can no longer say anything."""
+        run = read_run(self._runs / name)
+        if run.status == "running" and _silent(run) > SILENT and not is_held(self._runs / name):
+            return replace(
+                run, status="interrupted", message=run.message or "its process is gone; the same command resumes it"
+            )
+        return run
+
     def _folders(self, run: str | Sequence[str] | None) -> list[Path]:
         if run is None:
             return [self.folder(known.id) for known in self.runs()]
@@ -248,7 +266,7 @@ class Store:
                     return run
         return None
 
-    def _resume(self, run: Run, rows_a_part: int, *, reopen: bool) -> RunWriter:
+    def _resume(self, run: Run, rows_a_part: int, *, reopen: bool, alone: bool) -> RunWriter:
         folder = self.folder(run.id)
         seal_orphans(folder)
         if run.status != "done" or reopen:
@@ -257,11 +275,11 @@ class Store:
                     torn.unlink(missing_ok=True)
                 run = replace(read_run(folder), status="running", message="", updated=now())
                 write_run(folder, run, sync=True)
-        return RunWriter(folder, run, rows_a_part=rows_a_part)
+        return RunWriter(folder, run, rows_a_part=rows_a_part, alone=alone)
 
-    def _create(self, run: Run, config: Mapping[str, Any], digits: str, rows_a_part: int) -> RunWriter:
+    def _create(self, run: Run, config: Mapping[str, Any], digits: str, rows_a_part: int, *, alone: bool) -> RunWriter:
         """Make the folder complete under another name, then move it: a run is there with its run.json or not at all."""
-        for leftover in self._runs.glob(".new-*"):  # we hold the lock, so its maker is dead
+        for leftover in self._runs.glob(".[nr]e*-*"):  # .new-, .removed-: we hold the lock, so whose they were is dead
             shutil.rmtree(leftover)
         folder = self.folder(f"{_stamp_after(self._names())}-{run.verb}-{digits}")
         run = replace(run, id=folder.name, started=now(), updated=now())
@@ -271,7 +289,14 @@ class Store:
         (draft / "config.yaml").write_text(write_yaml(msgspec.to_builtins(config)), encoding="utf-8")
         write_run(draft, run, sync=True)
         draft.rename(folder)
-        return RunWriter(folder, run, rows_a_part=rows_a_part)
+        return RunWriter(folder, run, rows_a_part=rows_a_part, alone=alone)
+
+
+def _silent(run: Run) -> float:
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(run.updated)).total_seconds()
+    except ValueError:
+        return 0.0
 
 
 def _stamp_after(names: Sequence[str]) -> str:

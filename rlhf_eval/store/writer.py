@@ -30,7 +30,7 @@ import msgspec
 from rlhf_eval.errors import BadRecord, BudgetExceeded, Interrupted, RlhfEvalError, UserError
 from rlhf_eval.records import TABLES, Forecast, Run, Status, Usage
 from rlhf_eval.store import tables
-from rlhf_eval.store.manifest import locked, now, read_run, write_run
+from rlhf_eval.store.manifest import enter, locked, now, read_run, write_run
 from rlhf_eval.store.reading import LOG, PART, SPOILT, Snapshot, read_log_by
 
 ROWS_A_PART = 20_000
@@ -42,7 +42,7 @@ _HEARTBEAT_EVERY = 2.0
 class RunWriter:
     """One process's hand on one run; a context manager that seals and closes it however the block ends."""
 
-    def __init__(self, folder: Path, run: Run, *, rows_a_part: int = ROWS_A_PART) -> None:
+    def __init__(self, folder: Path, run: Run, *, rows_a_part: int = ROWS_A_PART, alone: bool = False) -> None:
         self.folder = folder
         self.run = run
         self.problems: list[str] = []
@@ -59,6 +59,7 @@ class RunWriter:
         self._sealing: Future[None] | None = None
         self._syncing: Future[None] | None = None
         self._closed = run.status == "done"
+        self._held = -1 if self._closed else enter(folder, alone=alone)
 
     def ids(self, table: str, *, failures: bool = True) -> set[str]:
         """The ids already acknowledged in this run, whoever wrote them; without ``failures`` only of successes."""
@@ -170,7 +171,10 @@ class RunWriter:
                 self._wait_for_seal()
             finally:
                 self._sealer.shutdown()
-            self._report(status, message)
+            try:
+                self._report(status, message)
+            finally:
+                os.close(self._held)
 
     def _report(self, status: Status, message: str) -> None:
         with self._lock:
@@ -281,12 +285,11 @@ def seal(folder: Path, log: Path) -> None:
         log.unlink()
 
 
-def seal_orphans(folder: Path) -> bool:
-    """Seal the logs that killed processes left behind; returns whether some other writer is alive."""
-    alive = False
+def seal_orphans(folder: Path) -> None:
+    """Seal the logs that killed processes left behind, and leave those of living ones."""
     for log in sorted((folder / "log").glob(f"*{LOG}")):
         try:
-            file = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(log, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
         try:
@@ -294,10 +297,9 @@ def seal_orphans(folder: Path) -> bool:
             if os.fstat(file).st_nlink:
                 seal(folder, log)
         except BlockingIOError:
-            alive = True
+            continue
         finally:
             os.close(file)
-    return alive
 
 
 def outcome_of(error: BaseException) -> tuple[Status, str]:

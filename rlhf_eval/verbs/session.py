@@ -244,11 +244,18 @@ class Session:
             cache.close()
 
     def begin(
-        self, verb: str, config: Mapping[str, Any], inputs: Mapping[str, str], *, free: bool = False
+        self,
+        verb: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        *,
+        free: bool = False,
+        alone: bool = False,
     ) -> RunWriter | ScratchRun:
         """Open the run of this work: the one that was interrupted, or a new one.
 
         In a dry run it keeps nothing, unless the work is ``free``: what costs nothing is done, for what follows to see.
+        What two processes cannot share is done ``alone``.
         """
         settings = {**config, "limit": self.options.limit} if self.options.limit is not None else dict(config)
         if self.options.dry_run and not free:
@@ -263,6 +270,7 @@ class Session:
             versions={**versions(), **({"command": self.options.typed} if self.options.typed else {})},
             fresh=self.options.fresh,
             reopen=self.options.retry_failed,
+            alone=alone,
         )
 
     def read(self, kind: type[R], run: Run) -> list[R]:

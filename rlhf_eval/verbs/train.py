@@ -120,7 +120,7 @@ async def train(session: Session, table: Mapping[str, Any]) -> TrainResult:
             run=Run(id="", verb="train", config=resolved), trainer=settings.trainer, plan=plan, metrics=None,
             checkpoint=None,
         )  # fmt: skip
-    with session.begin("train", resolved, inputs) as run:
+    with session.begin("train", resolved, inputs, alone=True) as run:
         assert isinstance(run, RunWriter)  # a dry run has returned
         folder = run.folder
         if run.run.status == "done":

@@ -12,6 +12,7 @@ import yaml
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import SCHEMA, Completion, Judgment, Prompt, Usage
+from rlhf_eval.store import manifest
 from rlhf_eval.store.runs import Store
 
 CONFIG = {"judge": {"name": "pairwise", "temperature": 0.0}, "tags": ("a", "b")}
@@ -227,16 +228,34 @@ def test_remove_takes_one_run_and_leaves_the_rest(store):
     keep, go = finished(store, seed=1), finished(store, seed=2)
     assert store.remove(go.id) == go
     assert store.runs() == [keep]
-    assert [path.name for path in (store.path / "runs").iterdir()] == [keep.id]
+    assert [path.name for path in (store.path / "runs").glob("[!.]*")] == [keep.id]
 
 
 def test_a_run_that_is_being_written_is_not_removed(store):
     with begin(store) as run:
-        run.append("completions", completion(1))
+        run.metric({"step": 1})  # a training keeps no other record until it ends
         with pytest.raises(UserError, match="is being written"):
             store.remove("latest")
     store.remove("latest")
     assert store.runs() == []
+
+
+def test_what_a_killed_remove_left_goes_with_the_next_run(store):
+    store.folder(finished(store, seed=1).id).rename(store.path / "runs" / ".removed-20260101T000000-judge-00000000")
+    begin(store)
+    assert not list((store.path / "runs").glob(".removed-*"))
+
+
+def test_a_run_that_needs_its_process_alone_takes_no_second_writer(store, monkeypatch):
+    monkeypatch.setattr(manifest, "_PATIENCE", 0.0)
+    with begin(store, alone=True):
+        for alone in (True, False):
+            with pytest.raises(UserError, match="is being written by another process; wait for it or stop it"):
+                begin(store, alone=alone)
+        assert store.find("latest").status == "running"
+    assert store.find("latest").status == "done"
+    with begin(store, fresh=True), pytest.raises(UserError, match="is being written"):
+        begin(store, alone=True)
 
 
 def test_reading_some_runs_or_all_with_each_id_once(store):

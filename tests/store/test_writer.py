@@ -15,6 +15,7 @@ import pytest
 
 from rlhf_eval.errors import BadRecord, BudgetExceeded, ModelUnavailable, UserError
 from rlhf_eval.records import Completion, Estimate, Judgment, Usage
+from rlhf_eval.store import runs as listing
 from rlhf_eval.store import writer as writing
 from rlhf_eval.store.reading import files_of
 from rlhf_eval.store.runs import Store
@@ -134,13 +135,16 @@ def test_a_later_estimate_of_the_same_thing_replaces_the_earlier(store):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_kill_9_loses_nothing_that_was_acknowledged(store, seed):
+def test_kill_9_loses_nothing_that_was_acknowledged(store, seed, monkeypatch):
+    monkeypatch.setattr(listing, "SILENT", 0.0)
     process = worker(store, 0, 1_000_000, rows=random.Random(seed).choice([3, 20, 400]))
     acknowledged = [process.stdout.readline()]
     time.sleep(random.Random(seed).uniform(0, 0.3))
+    assert store.find("latest").status == "running"
     process.send_signal(signal.SIGKILL)
     *lines, _torn = (b"".join(acknowledged) + process.stdout.read()).split(b"\n")
     process.wait()
+    assert store.find("latest").status == "interrupted"
     ids = {line.decode() for line in lines}
     found = [c.id for c in store.read(Completion)]
     assert ids <= set(found)
