@@ -243,19 +243,20 @@ class Door:
         """Ask until a reply comes, the failure is one that no repetition cures, or the retries are used up."""
         await self._ready()
         for attempt in range(self.limits.retries + 1):
+            begun = time.monotonic()
             try:
-                return await self._once(request)
+                return await self._once(request, again=attempt > 0)
             except RequestFailed as failure:
                 self._note(failure)
                 if failure.kind not in PASSING or attempt == self.limits.retries:
                     raise
                 self.traffic.retried += 1
-                await asyncio.sleep(self._pause(attempt, failure))
+                await asyncio.sleep(self._pause(attempt, failure, time.monotonic() - begun))
         raise AssertionError("unreachable")
 
-    async def _once(self, request: ChatRequest) -> Reply:
+    async def _once(self, request: ChatRequest, *, again: bool) -> Reply:
         expected = _characters(request) / 3 + request.n * self._mean_tokens
-        async with self.limiter.slot(expected), self._budget.reserve(self._most(request)) as book:
+        async with self.limiter.slot(expected, again=again), self._budget.reserve(self._most(request)) as book:
             started = time.monotonic()
             reply = await self.model.chat(request)
             used = self._settled(reply.usage, time.monotonic() - started)
@@ -317,10 +318,12 @@ class Door:
                 "start the server and run the same command again: it resumes"
             ) from failure
 
-    def _pause(self, attempt: int, failure: RequestFailed) -> float:
+    def _pause(self, attempt: int, failure: RequestFailed, waited: float) -> float:
+        """Seconds until the next attempt: what the server says, or twice as long each time, less what this one took."""
         if failure.retry_after is not None:
             return failure.retry_after * (1 + 0.1 * self._jitter.random())
-        return float(min(30.0, 0.25 * 2**attempt) * (0.5 + self._jitter.random()))
+        pause: float = min(30.0, 0.25 * 2**attempt) * (0.5 + self._jitter.random())
+        return max(0.0, pause - waited)
 
 
 class _GroupCommit:

@@ -1,8 +1,8 @@
 """How many requests may be in flight, how fast they may start, and how much they may spend.
 
 One ``Limiter`` stands before an endpoint: it hands out slots first come, first served, shrinks when the server pushes back
-(multiplicative decrease) and grows with every success (additive increase), as TCP does; but a server that fails now and
-then, whatever its load, is not slowed down for it. One ``Budget`` stands before all
+and grows with every success, as TCP does; but a server that fails now and then, whatever its load, is not slowed down for
+it. One ``Budget`` stands before all
 endpoints of a run: it reserves the most a request can cost before it starts, so that a limit is never overrun.
 """
 
@@ -25,6 +25,10 @@ RECENT = 50
 """Answers by which a server is judged."""
 OVERLOADED = 0.2
 """Share of pushback among them from which on it is the load that the server objects to."""
+FEW = 4
+"""Refusals that it takes at least, unless there is nothing but refusals."""
+GROWTH = 0.05
+"""Share of the limit by which it grows in a round trip: one slot more each time would take hours from 10 to 1,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +79,17 @@ class Limiter:
         self._requests = _Bucket(limits.rpm / 60, clock)
         self._tokens = _Bucket(limits.tpm / 60, clock)
 
-    def slot(self, tokens: float) -> Held[None]:
-        """Hold one place in flight for a request of about ``tokens`` tokens, as an async context manager."""
-        return Held(partial(self._enter, tokens), self._leave)
+    def slot(self, tokens: float, *, again: bool = False) -> Held[None]:
+        """Hold one place in flight for a request of about ``tokens`` tokens, as an async context manager.
+
+        A request that is sent ``again`` has stood in the line before: it goes to its head.
+        """
+        return Held(partial(self._enter, tokens, again), self._leave)
 
     def success(self, tokens_expected: float = 0.0, tokens_used: float = 0.0) -> None:
-        """A reply came: grow by one slot a round trip, and settle the token rate."""
+        """A reply came: grow by a twentieth a round trip, by one slot at least, and settle the token rate."""
         self._note(refused=False)
-        self.limit = min(self._limits.concurrency, self.limit + 1 / self.limit)
+        self.limit = min(self._limits.concurrency, self.limit + max(1 / self.limit, GROWTH))
         self._tokens.settle(tokens_used - tokens_expected)
         self._wake()
 
@@ -93,7 +100,8 @@ class Limiter:
         does, that request alone waits.
         """
         self._note(refused=True)
-        if self._refused < OVERLOADED * len(self._recent):
+        answers = len(self._recent)
+        if self._refused < max(OVERLOADED * answers, min(answers, FEW)):
             return
         now = self._clock()
         if now - self._last_cut >= 1.0:
@@ -108,8 +116,8 @@ class Limiter:
         self._recent.append(refused)
         self._refused += refused
 
-    async def _enter(self, tokens: float) -> None:
-        await self._acquire()
+    async def _enter(self, tokens: float, again: bool) -> None:
+        await self._acquire(again)
         try:
             await self._wait_for_rates(tokens)
         except BaseException:
@@ -120,12 +128,12 @@ class Limiter:
         self.in_flight -= 1
         self._wake()
 
-    async def _acquire(self) -> None:
+    async def _acquire(self, again: bool) -> None:
         if not self._waiting and self.in_flight < int(self.limit):
             self.in_flight += 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        (self._waiting.appendleft if again else self._waiting.append)(turn)
         try:
             await turn
         except asyncio.CancelledError:

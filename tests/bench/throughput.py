@@ -8,7 +8,7 @@ what latency alone allows: in flight / latency requests a second. Client and ser
 With ``--faults`` the pipeline also runs against a server that fails in every way that servers fail; its rows say what that
 costs in time.
 
-    python tests/bench/throughput.py --in-flight 100 400 1000 --repeats 2 --json throughput.json
+    python tests/bench/throughput.py --in-flight 100 400 1000 --json throughput.json
     python tests/bench/throughput.py --in-flight 100 --clients pipeline --faults
     python tests/bench/throughput.py --in-flight 100 400 --others distilabel=VENV/bin/python data_designer=VENV/bin/python
 """
@@ -280,7 +280,8 @@ def beside_faults(given: argparse.Namespace, clean: Sequence[Row]) -> str:
             good = [row.seconds for row in clean if (row.client, row.in_flight) == ("pipeline", in_flight)]
             slower = median(times) / median(good)
             lines.append(
-                f"with faults, {in_flight} in flight: {median(times):.2f} s, {slower:.2f} times the clean time"
+                f"with faults, {in_flight} in flight: {median(times):.2f} s ({min(times):.2f} to {max(times):.2f}), "
+                f"{slower:.2f} times the clean time"
             )
     return "\n".join(lines)
 
@@ -296,7 +297,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--others", nargs="+", default=[], metavar="NAME=PYTHON", help="harnesses of incumbents.py, each by its python"
     )
-    parser.add_argument("--repeats", type=int, default=2, help="rounds; clients take turns within each")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; clients take turns within each")
     parser.add_argument("--faults", action="store_true", help="run the pipeline against a failing server too")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     return parser.parse_args()

@@ -331,6 +331,20 @@ def test_a_server_that_says_when_is_asked_then(simulate: Simulate) -> None:
     assert 7.0 <= refused <= 7.7
 
 
+@pytest.mark.parametrize(("takes", "pauses"), [(0.0, (0.125, 0.375)), (0.1, (0.025, 0.275)), (3.0, (0.0, 0.0))])
+def test_a_pause_counts_from_when_the_attempt_began(
+    simulate: Simulate, takes: float, pauses: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(clock: Clock) -> float:
+        monkeypatch.setattr(module.time, "monotonic", clock)
+        door = Door(Oracle(failures=[RequestFailed("timeout", "no answer")], latency=takes))
+        await door.chat(ask())
+        return clock() - 2 * takes
+
+    least, most = pauses
+    assert least - 1e-9 <= simulate(work) <= most + 1e-9
+
+
 def test_pushback_shrinks_the_door_and_success_widens_it(simulate: Simulate) -> None:
     async def work(clock: Clock) -> None:
         oracle = Oracle(failures=[RequestFailed("rate_limit", "slow down")])

@@ -31,7 +31,7 @@ DISTURBED = sum(share for name, share in FAULTS.items() if name != "slow")
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between attempts a tenth as long: it is their effect that is tested, not their length."""
     pause = door.Door._pause
-    monkeypatch.setattr(door.Door, "_pause", lambda self, attempt, failure: pause(self, attempt, failure) / 10)
+    monkeypatch.setattr(door.Door, "_pause", lambda self, *how: pause(self, *how) / 10)
 
 
 def line(home: Path, url: str) -> tuple[dict[str, dict[str, Any]], list[Any], Session]:
