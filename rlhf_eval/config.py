@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -32,11 +33,15 @@ def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
     """
     _refuse_unknown(kind, settings, where)
     try:
-        return msgspec.convert(dict(settings), kind, strict=False)
+        made = msgspec.convert(dict(settings), kind, strict=False)
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_plain(str(error))}") from error
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
+    for f in fields(kind):  # type: ignore[arg-type]
+        if isinstance(value := getattr(made, f.name), float) and math.isnan(value):
+            raise UserError(f"{where}: {f.name} is nan; give a number")
+    return made
 
 
 def _refuse_unknown(kind: type, settings: Mapping[str, Any], where: str) -> None:
@@ -99,6 +104,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(table, dict):
         raise UserError(f"{path}: a table of settings is wanted, not a {type(table).__name__}")
+    _refuse_bare_keys(table, str(path))
     return table
 
 
@@ -128,7 +134,20 @@ def apply_sets(table: Mapping[str, Any], assignments: Iterable[str]) -> dict[str
             inner[leaf] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"--set {assignment}: the value is not valid YAML") from error
+        _refuse_bare_keys(inner[leaf], f"--set {assignment}")
     return result
+
+
+def _refuse_bare_keys(value: Any, where: str) -> None:
+    """Raise UserError on a key that YAML does not read as text, as it does not read ``3:`` and ``on:``."""
+    if isinstance(value, list):
+        for inner in value:
+            _refuse_bare_keys(inner, where)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise UserError(f"{where}: YAML reads a key as {key!r}, which is no name; write it in quotes")
+            _refuse_bare_keys(inner, where)
 
 
 @dataclass(frozen=True, slots=True)

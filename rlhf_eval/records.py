@@ -52,8 +52,8 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise BadRecord(f"temperature is {self.temperature}; it must be at least 0")
+        if not 0 <= self.temperature < math.inf:
+            raise BadRecord(f"temperature is {self.temperature}; it must be a number of at least 0")
         if not 0 < self.top_p <= 1:
             raise BadRecord(f"top_p is {self.top_p}; it must lie in (0, 1]")
         if self.max_tokens < 1:

@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = build_parser().parse_args(arguments)
-    options.typed = typed = f"rlhf-eval {shlex.join(arguments)}"
+    options.typed = f"rlhf-eval {shlex.join(arguments)}"
+    again = f"resume: rlhf-eval {shlex.join(word for word in arguments if word != '--fresh')}"
     try:
         from rlhf_eval.cli import commands
 
@@ -29,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RlhfEvalError as error:
         print(f"rlhf-eval: {error}", file=sys.stderr)
         if isinstance(error, Interrupted | BudgetExceeded | TooManyFailures):
-            print(f"resume: {typed}", file=sys.stderr)
+            print(again, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"\nrlhf-eval: interrupted\nresume: {typed}", file=sys.stderr)
+        print(f"\nrlhf-eval: interrupted\n{again}", file=sys.stderr)
         return Interrupted.exit_code
     except BrokenPipeError:
         # The reader of our output has gone (head, less): nothing is wrong, and nothing more can be said.

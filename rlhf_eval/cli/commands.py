@@ -94,6 +94,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> int:
+    if options.config:
+        raise UserError(
+            "a recipe holds its own settings; leave out --config, or lay one over it with --set STEP.KEY=VALUE"
+        )
     tables = with_sets(read_recipe(find_recipe(options.recipe)), options.set)
 
     async def work(session: Session) -> None:
@@ -282,6 +286,8 @@ def _with_session(options: argparse.Namespace, work: Callable[[Session], Awaitab
     if options.pilot is not None:
         if not wanted.dry_run:
             raise UserError("--pilot belongs to --dry-run; to do only the first N prompts, use --limit N")
+        if options.pilot < 1:
+            raise UserError(f"--pilot is {options.pilot}; it must be a number of at least 1")
         _in_session(replace(wanted, dry_run=False, limit=options.pilot), work)
     _in_session(wanted, work)
     return 0
@@ -302,10 +308,6 @@ def _in_session(wanted: Options, work: Callable[[Session], Awaitable[None]]) -> 
 
 
 def _session_options(options: argparse.Namespace) -> Options:
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit is {options.limit}; at least 1 prompt is needed")
-    if options.concurrency < 1:
-        raise UserError(f"--concurrency is {options.concurrency}; at least 1 request must be in flight")
     return Options(
         store=Path(options.store),
         seed=options.seed,
@@ -331,7 +333,7 @@ def _session_options(options: argparse.Namespace) -> Options:
 def _cluster(options: argparse.Namespace) -> Cluster | None:
     if options.engine == "ray":
         return Cluster(address=options.address, workers=options.workers, tensor_parallel=options.tensor_parallel)
-    if options.address or options.workers or options.tensor_parallel > 1:
+    if options.address or options.workers is not None or options.tensor_parallel != 1:
         raise UserError("--address, --workers and --tensor-parallel belong to --engine ray")
     return None
 
@@ -350,13 +352,14 @@ def _table(options: argparse.Namespace) -> dict[str, Any]:
         judge = {"judge": options.reward_judge, "judge_model": options.reward_model or ""}
         told = table.get("reward")
         table["reward"] = {**told, **judge} if isinstance(told, dict) else judge
+    if verb in ("online", "evaluate"):
+        for name in ("judge", "generate"):
+            if not isinstance(table.get(name, {}), dict):
+                raise UserError(f"{options.config}: '{name}' must be a table of settings, not {table[name]!r}")
     if verb == "online":
         table["judge"] = {**table.get("judge", {}), **_given(options, ("judge", "judge_model", "orders"))}
         table["generate"] = {"n": 4, **table.get("generate", {}), **_given(options, ("n",))}
     if verb == "evaluate":
-        for name in ("judge", "generate"):
-            if not isinstance(table.get(name, {}), dict):
-                raise UserError(f"{options.config}: '{name}' must be a table of settings, not {table[name]!r}")
         plugin = {"judge": options.judge[0]} if options.judge and len(options.judge) == 1 else {}
         table["judge"] = {**table.get("judge", {}), **plugin, **_given(options, ("judge_model", "orders"))}
         table["generate"] = {**table.get("generate", {}), **_given(options, ("temperature",))}

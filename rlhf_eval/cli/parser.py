@@ -360,9 +360,18 @@ def _other(add: Add) -> None:
     command.add_argument("--model", action="append", default=[], metavar="SPEC", help="a model to try")
 
 
+def _folder(text: str) -> str:
+    """The text; an empty one, such as of a shell variable that is not set, would be the folder where one stands."""
+    if not text:
+        raise argparse.ArgumentTypeError("its name is empty; give a folder")
+    return text
+
+
 def _common(command: argparse.ArgumentParser, *, work: bool) -> None:
     shared = command.add_argument_group("shared by all commands")
-    shared.add_argument("--store", default="rlhf-eval-store", metavar="DIR", help="where runs are kept (%(default)s)")
+    shared.add_argument(
+        "--store", default="rlhf-eval-store", type=_folder, metavar="DIR", help="where runs are kept (%(default)s)"
+    )
     shared.add_argument("--json", action="store_true", help="JSON lines on standard output")
     shared.add_argument("-q", "--quiet", action="store_true", help="no progress line")
     if not work:

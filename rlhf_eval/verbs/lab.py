@@ -73,7 +73,7 @@ async def lab(
     if sets:
         arms = {arm: dict(with_sets(overlaid(study.line, over), sets)) for arm, over in study.arms.items()}
         study = replace(study, line={}, arms=arms)
-    count = seeds or (study.quick.seeds if quick else study.seeds)
+    count = seeds if seeds is not None else study.quick.seeds if quick else study.seeds
     if count < 2:
         raise UserError(f"--seeds is {count}; a study needs at least 2, one has no interval")
     observed = [found async for found in _observe(session, study, count)]

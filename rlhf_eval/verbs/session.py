@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,12 @@ BATCH_WIDTH = 10_000
 """Prompts worked on at once, and so the size of a batch, where requests go through batch APIs."""
 FEW = 0.1
 """Share of the requests that other models have outstanding below which a batch waits for more."""
+SEEDS = range(2**32)
+"""Seeds that every library takes: none takes a negative one, and NumPy's global generator no larger one."""
+LEAST: Mapping[str, int] = {
+    "limit": 1, "concurrency": 1, "rpm": 0, "tpm": 0, "max_cost": 0, "max_tokens": 0, "max_errors": 0,
+}  # fmt: skip
+"""Flag to its smallest value."""
 VERSIONED = ("rlhf-eval", "torch", "transformers", "vllm", "openai", "numpy", "scipy")
 
 
@@ -54,6 +61,11 @@ class Cluster:
     """Copies of the flow; None takes one a CPU, or one a group of GPUs."""
     tensor_parallel: int = 1
     """GPUs that one worker's model is spread over."""
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--workers", self.workers), ("--tensor-parallel", self.tensor_parallel)):
+            if value is not None and value < 1:
+                raise UserError(f"{flag} is {value}; it must be at least 1")
 
 
 @dataclass(slots=True)
@@ -110,6 +122,14 @@ class Options:
     """Send requests through the providers' batch APIs, where there is one."""
     typed: str = ""
     """The command line, which a run keeps beside the versions: typed again, it resumes the run."""
+
+    def __post_init__(self) -> None:
+        if self.seed not in SEEDS:
+            raise UserError(f"--seed is {self.seed}; it must be a whole number from 0 to {SEEDS[-1]}")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be a number of at least {least}")
 
 
 @dataclass(slots=True)

@@ -109,6 +109,25 @@ def test_several_bad_rows_are_one_line(loaded: Any) -> None:
         (("generate", "--model", "mock:echo", "--limit", "0"), "--limit is 0"),
         (("generate", "--model", "mock:echo", "--concurrency", "0"), "--concurrency is 0"),
         (("generate", "--model", "mock:echo", "--prices", "none.yaml"), "none.yaml: no such file"),
+        (("generate", "--model", "mock:echo", "--seed", "-1"), "--seed is -1; it must be a whole number from 0 to"),
+        (("generate", "--model", "mock:echo", "--seed", str(2**32)), "--seed is 4294967296; it must"),
+        (
+            ("generate", "--model", "mock:echo", "--max-cost", "nan"),
+            "--max-cost is nan; it must be a number of at least 0",
+        ),
+        (("generate", "--model", "mock:echo", "--max-errors", "-1"), "--max-errors is -1; it must"),
+        (("generate", "--model", "mock:echo", "--rpm", "inf"), "--rpm is inf; it must"),
+        (("generate", "--model", "mock:echo", "--dry-run", "--pilot", "0"), "--pilot is 0; it must"),
+        (("generate", "--model", "mock:echo", "--workers", "0"), "belong to --engine ray"),
+        (
+            ("generate", "--model", "mock:echo", "--workers", "0", "--engine", "ray"),
+            "--workers is 0; it must be at least 1",
+        ),
+        (("generate", "--model", "mock:echo", "--temperature", "nan"), "temperature is nan"),
+        (("generate", "--model", "mock:echo", "--temperature", "inf"), "temperature is inf; it must be a number"),
+        (("generate", "--model", "mock:echo", "--set", "stop={3: x}"), "YAML reads a key as 3, which is no name"),
+        (("lint", "prompts.jsonl", "--limit", "0"), "--limit is 0; it must"),
+        (("run", "demo", "--config", "more.yaml"), "a recipe holds its own settings; leave out --config"),
         (("judge", "--judge-model", "mock:judge"), "holds no completions; run 'rlhf-eval generate"),
         (("judge", "--judge", "pairwize"), "no judge 'pairwize'. Did you mean 'pairwise'?"),
         (("judge",), "the judge 'pairwise' needs a model"),
@@ -128,6 +147,19 @@ def test_several_bad_rows_are_one_line(loaded: Any) -> None:
 )
 def test_a_mistake_on_the_command_line_is_one_line(loaded: Any, words: tuple[str, ...], said: str) -> None:
     assert said in refused(loaded, *words)
+
+
+def test_what_resumes_a_fresh_run_is_not_fresh_again(loaded: Any) -> None:
+    stopped = loaded("generate", "--model", "mock:writer", "--max-tokens", "0", "--fresh")
+    assert (stopped.code, stopped.err.splitlines()[-1]) == (
+        5, "resume: rlhf-eval generate --model mock:writer --max-tokens 0",
+    )  # fmt: skip
+
+
+def test_a_store_without_a_name_is_not_the_folder_where_one_stands(cli: Any) -> None:
+    result = cli("load", "sandbox", "--store", "")
+    assert (result.code, "--store: its name is empty" in result.err) == (2, True)
+    assert not (cli.home / "runs").exists()
 
 
 def test_a_prune_without_a_rule_is_named(answered: Any) -> None:
@@ -162,7 +194,11 @@ def test_a_mistake_in_a_recipe_is_one_line(loaded: Any, table: str, said: str) -
 
 
 @pytest.mark.parametrize(
-    "words", [("evaluate", "--config", "bad.yaml", "--baseline", "mock:echo", "--model", "mock:writer")]
+    "words",
+    [
+        ("evaluate", "--config", "bad.yaml", "--baseline", "mock:echo", "--model", "mock:writer"),
+        ("online", "dpo", "--config", "bad.yaml", "--model", "sandbox:policy"),
+    ],
 )
 def test_a_table_where_a_value_stands_is_named(loaded: Any, words: tuple[str, ...]) -> None:
     (loaded.home / "bad.yaml").write_text("judge: pairwise\n")
