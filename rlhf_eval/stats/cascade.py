@@ -76,7 +76,8 @@ def plan_cascade(
     if n < 10:
         raise UserError(f"a pilot of {n} prompts says nothing about a correlation; judge at least 10 with both")
     spread = float(y.std() * f.std())
-    rho = min(0.999999, float(((y - y.mean()) * (f - f.mean())).mean()) / spread) if spread else 0.0
+    rho = float(((y - y.mean()) * (f - f.mean())).mean()) / spread if spread else 0.0
+    rho = min(0.999999, max(-0.999999, rho))
     rho_low = math.tanh(math.atanh(rho) - float(special.ndtri((1 + level) / 2)) / math.sqrt(n - 3))
     price = cheap_cost / strong_cost
     ratio, worst = cascade_cost_ratio(rho, price), cascade_cost_ratio(rho_low, price)

@@ -113,7 +113,7 @@ def information_per_dollar(youden: float, cost_per_call: float, *, win_rate: flo
     if cost_per_call <= 0 or not -1 <= youden <= 1 or not 0 <= win_rate <= 1:
         raise UserError("cost_per_call must be positive, youden lie in [-1, 1] and win_rate in [0, 1]")
     shown = 0.5 + youden * (win_rate - 0.5)
-    return youden**2 / (shown * (1 - shown)) / cost_per_call
+    return youden**2 / (shown * (1 - shown)) / cost_per_call if 0 < shown < 1 else math.inf
 
 
 def error_correlation(errors: ArrayLike) -> float:

@@ -32,6 +32,8 @@ from rlhf_eval.stats.arrays import Bools, Floats, floats
 from rlhf_eval.stats.intervals import Interval, clustered_mean, hardly_differ, orders_vary, stratified_mean
 
 Shape = Literal["obrien_fleming", "pocock"]
+MOST = 700.0
+"""Largest log of an e-value: more is no more evidence, and overflows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def betting_e_values(
         with np.errstate(divide="ignore"):
             log_up = log_up + np.log1p(np.maximum(up * (observed - m), -1))
             log_down = log_down + np.log1p(np.maximum(-down * (observed - m), -1))
-        result[t] = np.where(refuted, np.inf, np.exp(np.minimum(np.logaddexp(log_up, log_down), 700)) / 2)
+        result[t] = np.where(refuted, np.inf, np.exp(np.minimum(np.logaddexp(log_up, log_down), MOST)) / 2)
         total = total + observed
         mean = (0.5 + total) / (t + 2)
         spread = spread + (observed - mean) ** 2
@@ -129,7 +131,8 @@ def beta_binomial_e_value(wins: int, losses: int, *, concentration: float = 1.0)
     ``concentration`` a = 1 expects large gaps, 20 gaps of 5 to 10 points. Valid at any stopping time.
     """
     a = concentration
-    return math.exp((wins + losses) * math.log(2) + special.betaln(a + wins, a + losses) - special.betaln(a, a))
+    evidence = (wins + losses) * math.log(2) + special.betaln(a + wins, a + losses) - special.betaln(a, a)
+    return math.exp(min(evidence, MOST))
 
 
 def asymptotic_half_width(t: ArrayLike, sd: ArrayLike, *, tightest_at: int = 200, level: float = 0.95) -> Floats:

@@ -72,8 +72,11 @@ def plan(
         raise UserError("plan needs --effect (the smallest difference that matters, .05 is 55 %) or --prompts, or both")
     if effect is not None and not 0 < abs(effect) < 0.5:
         raise UserError(f"--effect is {effect}; it is a distance of the win rate from .5, for instance .05")
-    if not 0 < power_wanted < 1:
-        raise UserError(f"--power is {power_wanted}; it must lie between 0 and 1")
+    if prompts is not None and prompts < 1:
+        raise UserError(f"--prompts is {prompts}; a plan has at least 1")
+    if not 1 - level < power_wanted < 1:
+        chance = f"{1 - level:.2g}, what chance alone finds,"
+        raise UserError(f"--power is {power_wanted:g}; it must lie between {chance} and 1, for instance .8")
     between, within = _variances(session, like)
     made = [
         replace(_design(name, variance, calls, looks, effect, prompts, power_wanted, level, price), flags=flags)

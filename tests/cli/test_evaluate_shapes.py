@@ -166,6 +166,8 @@ def test_plan_says_what_a_difference_costs(cli: Any) -> None:
     )
     assert cli("plan").code == 2
     assert cli("plan", "--effect", "5").code == 2
+    assert "at least 1" in cli("plan", "--prompts", "0").err
+    assert "between 0.05, what chance alone finds, and 1" in cli("plan", "--effect", ".1", "--power", ".01").err
 
 
 def test_plan_learns_from_a_run_without_its_position_bias(cli: Any) -> None:

@@ -107,3 +107,8 @@ def test_acceptance_holds_its_promise_and_gives_up_on_a_bad_judge():
     assert violations / 200 <= 0.1
     assert acceptance_threshold(rng.random(300), rng.random(300) < 0.6, alpha=0.1) is None
     assert acceptance_threshold([0.9] * 10, [1] * 10, alpha=0.1) is None
+
+
+def test_judges_of_opposite_opinion_do_not_cascade():
+    share = np.arange(10) / 10
+    assert plan_cascade(share, 1 - share, strong_cost=1, cheap_cost=0.1).verdict.startswith("do not cascade")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,7 @@ def test_information_per_dollar_is_fisher_information():
     shown = 0.5 + youden * (win_rate - 0.5)
     estimates = 0.5 + (rng.binomial(n, shown, 20_000) / n - 0.5) / youden
     assert 1 / (n * estimates.var()) == pytest.approx(information_per_dollar(youden, 1.0, win_rate=win_rate), rel=0.03)
+    assert information_per_dollar(1.0, 0.01, win_rate=1.0) == math.inf
     assert information_per_dollar(0.6, 0.01) == pytest.approx(2 * information_per_dollar(0.6, 0.02))
 
 

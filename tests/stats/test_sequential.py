@@ -59,6 +59,10 @@ def test_beta_binomial_oracles(wins, losses, flat, tuned):
     assert beta_binomial_e_value(wins, losses, concentration=20) == pytest.approx(tuned, abs=5e-4)
 
 
+def test_a_thousand_wins_in_a_row_are_evidence_and_no_overflow():
+    assert beta_binomial_e_value(1100, 0) > 1e300
+
+
 @pytest.mark.parametrize(("concentration", "first"), [(1, 8), (20, 20)])
 def test_consecutive_wins_to_reject(concentration, first):
     values = [beta_binomial_e_value(w, 0, concentration=concentration) for w in range(30)]
