@@ -64,12 +64,8 @@ def boards(
     ``parts`` maps a category to the hashes of its prompts; without, a board is about all prompts. Raises UserError where
     there is nothing to show.
     """
-    if not found:
-        raise Uncompared(
-            "the store holds no comparison of two models yet; run 'rlhf-eval evaluate winrate' or 'rlhf-eval load'"
-        )
     made = []
-    for name, mine in _by_judge(found, judge):
+    for name, mine in by_judge(found, judge):
         for opponent in [baseline] if baseline else baselines(mine):
             rivals = facing(mine, opponent)
             cut = {"": rivals} if parts is None else {c: [s.only(p) for s in rivals] for c, p in parts.items()}
@@ -88,7 +84,15 @@ def baselines(found: Sequence[Standing]) -> list[str]:
     return [name for name, _ in Counter(standing.opponent for standing in found).most_common()]
 
 
-def _by_judge(found: Sequence[Standing], wanted: str) -> list[tuple[str, list[Standing]]]:
+def by_judge(found: Sequence[Standing], wanted: str) -> list[tuple[str, list[Standing]]]:
+    """The standings of each judge whose name starts with ``wanted``.
+
+    Raises Uncompared where nobody compared two models, UserError where no such judge did.
+    """
+    if not found:
+        raise Uncompared(
+            "the store holds no comparison of two models yet; run 'rlhf-eval evaluate winrate' or 'rlhf-eval load'"
+        )
     names = dict.fromkeys(standing.judge for standing in found)
     chosen = [name for name in names if name.startswith(wanted)]
     if not chosen:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlhf_eval.benchmarks.boards import by_judge
 from rlhf_eval.benchmarks.standings import Standing
-from rlhf_eval.errors import UserError, nearest
+from rlhf_eval.errors import UserError
 from rlhf_eval.stats.bradley_terry import bradley_terry, rating_intervals
 from rlhf_eval.stats.intervals import Interval
 from rlhf_eval.stats.ranking import Fragility, fragility, rank_sets
@@ -52,12 +53,7 @@ class RatingBoard:
 
 def ratings(found: Sequence[Standing], *, judge: str = "") -> list[RatingBoard]:
     """A ranking for every judge whose name starts with ``judge``; raises UserError where there is nothing to rank."""
-    names = dict.fromkeys(standing.judge for standing in found)
-    chosen = [name for name in names if name.startswith(judge)]
-    if not found or not chosen:
-        near = nearest(judge, names) if found else ""
-        raise UserError(f"no judge called '{judge}' has compared two models here.{near}")
-    made = [_board(name, [s for s in found if s.judge == name and len(s.share)]) for name in chosen]
+    made = [_board(name, [s for s in mine if len(s.share)]) for name, mine in by_judge(found, judge)]
     shown = [board for board in made if board is not None]
     if not shown:
         raise UserError("not one of the stored judgments of two models could be read; there is nothing to rank")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rlhf_eval.benchmarks.boards import Uncompared
 from rlhf_eval.benchmarks.comparisons import comparisons
-from rlhf_eval.benchmarks.standings import difference, facing, standings
+from rlhf_eval.benchmarks.ratings import ratings
+from rlhf_eval.benchmarks.standings import Standing, difference, facing, standings
 from rlhf_eval.benchmarks.winrate import Config, rates
+from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Judgment
 from rlhf_eval.store.runs import Store
 
@@ -78,3 +81,24 @@ def test_differences_are_paired_by_prompt(store: Store, write) -> None:
     assert gap.n == len(shared)
     turned = facing([s.mirrored() for s in standings(store)], "base")
     assert {s.model: s.share.mean() for s in turned} == {m: s.share.mean() for m, s in rivals.items()}
+
+
+def test_a_ranking_is_surer_the_more_prompts_it_has() -> None:
+    def ranks(prompts: int) -> list[tuple[int, int]]:
+        met = [
+            Standing(
+                judge="j", model=a, opponent=b, prompt=np.arange(prompts, dtype=np.uint64),
+                share=np.full(prompts, 0.7), judgments=prompts, unreadable=0, lost=0,
+            )
+            for a, b in ("xy", "yz", "xz")
+        ]  # fmt: skip
+        (board,) = ratings(met)
+        return [(row.best, row.worst) for row in board.rows]
+
+    assert ranks(1) == [(1, 3)] * 3
+    assert ranks(200) == [(1, 1), (2, 2), (3, 3)]
+    with pytest.raises(Uncompared, match="no comparison of two models yet"):
+        ratings([])
+    with pytest.raises(UserError, match="no judge is called 'k'"):
+        ratings([Standing(judge="j", model="x", opponent="y", prompt=np.arange(1, dtype=np.uint64),
+                          share=np.ones(1), judgments=1, unreadable=0, lost=0)], judge="k")  # fmt: skip

@@ -50,6 +50,7 @@ def test_tables_for_papers_are_those_of_the_leaderboard(judged: Any, form: str, 
     ("words", "said"),
     [
         (("report", "--judge", "nobody"), "no judge is called 'nobody'"),
+        (("leaderboard", "--rank", "--judge", "nobody"), "no judge is called 'nobody'"),
         (("report", "--baseline", "nobody"), "no judgment compares a model with 'nobody'"),
         (("report", "-o", "no/such/folder.html"), "no/such/folder.html: the report cannot be written"),
         (("dashboard", "--run", "zzzz"), "no run 'zzzz'"),
