@@ -21,6 +21,12 @@ FIRST, SECOND, GRADED = 1, -1, 0
 """Which of the two stood first; a grade is given to each alone."""
 
 RANK = ("gold", "human")
+"""Which reference is the first, where there are several."""
+
+MOST_GRADED = 16
+"""Graded answers of one prompt that are compared with each other; with more, their pairs say little more."""
+
+Key = tuple[str, str]
 
 
 def role(judge: str) -> str:
@@ -28,14 +34,6 @@ def role(judge: str) -> str:
     if judge == "gold" or judge.startswith("gold#"):
         return "gold"
     return "human" if judge.startswith("human/") else ""
-
-
-"""Which reference is the first, where there are several."""
-
-MOST_GRADED = 16
-"""Graded answers of one prompt that are compared with each other; with more, their pairs say little more."""
-
-Key = tuple[str, str]
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
 Whole prompts are drawn with replacement, never rows. Quantiles are widened to what a t interval would use (Hesterberg
 2015, "expanded percentile"), because the plain percentile interval is too short below about 50 clusters.
 
-    from rlhf_eval.stats.bootstrap import bootstrap_totals bootstrap_totals(per_prompt_sums, lambda s: s[:, 0] / s[:,
-    1])   # a ratio of totals, per_prompt_sums of shape (G, 2)
+    from rlhf_eval.stats.bootstrap import bootstrap_totals
+    bootstrap_totals(per_prompt_sums, lambda s: s[:, 0] / s[:, 1])   # a ratio of totals, per_prompt_sums of shape (G, 2)
 """
 
 from __future__ import annotations
