@@ -199,6 +199,9 @@ def test_at_least_95_percent_is_well_formed_and_failures_are_named(name: str) ->
 class Served(BaseHTTPRequestHandler):
     """Speaks OpenAI's protocol for the scripted model, chat and completions alike."""
 
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         turns = body.get("messages") or [{"role": "user", "content": body["prompt"]}]
@@ -228,10 +231,16 @@ class Served(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    """One that lets all connections of a burst wait: what finds no room is sent again after a second."""
+
+    request_queue_size = 256
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
     """The address of the scripted model."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Served)
+    server = Server(("127.0.0.1", 0), Served)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/v1"
     server.shutdown()
