@@ -49,7 +49,7 @@ svg {width: 100%; max-width: 52rem; height: auto; display: block;}
   svg, tr, .pair {break-inside: avoid;}}
 """
 
-LEGEND = "Circles: first, or not separable from it. Diamonds: surely behind the first."
+LEGEND = "Circles: first, or not known to be behind it. Diamonds: surely behind the first."
 
 METHOD = """
 <p>The unit is the prompt. A model's score on a prompt is its mean share of the verdicts there, over both orders and all
@@ -121,7 +121,7 @@ def _board(store: Store, found: Sequence[Standing], board: Board, run: str) -> s
     for place, (row, behind) in enumerate(zip(board.rows, board.behind, strict=True)):
         about, gap = row.settings, behind.gap
         value, _, interval = words.rate(row).partition(" [")
-        note = words.doubt(row.n) or ("" if not place or behind.separable else "cannot be told from the first")
+        note = words.doubt(row.n) or (behind.note if place else "")
         rows.append(
             [
                 str(about["model"]), value, interval.rstrip("]").replace(", ", " to "), f"{row.n:,}",
@@ -275,7 +275,7 @@ def _grades(board: GradeBoard) -> str:
                 f"{row.failed + row.settings['unreadable']}",
                 f"{gap.value:+{form}} [{gap.low:+{form}}, {gap.high:+{form}}]" if gap else "-",
                 _p(behind.p_holm),
-                note or ("" if not place or behind.separable else "cannot be told from the first"),
+                note or (behind.note if place else ""),
             ]
         )  # fmt: skip
         told = f"{row.value:{form}}, n = {row.n:,}"

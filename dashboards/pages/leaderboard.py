@@ -15,7 +15,7 @@ from dashboards.data import results
 from dashboards.data.equal_length import at_equal_length
 from dashboards.data.examples import OUTCOMES
 from dashboards.data.state import Nothing
-from rlhf_eval.benchmarks.boards import Board
+from rlhf_eval.benchmarks.boards import Board, told_apart
 from rlhf_eval.benchmarks.grades import GradeBoard, turns
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.length_control import StyleControlled
@@ -26,7 +26,7 @@ MEASURED = 12
 """Stored numbers in view; the others are one click away."""
 DRAWN = 40
 """Models that the chart shows; the table has all."""
-TIED, BEHIND = "first, or not separable from it", "surely behind the first"
+TIED, UNMET, BEHIND = "first, or not separable from it", "shares no prompt with the first", "surely behind the first"
 VIEWS = {"": "Win rates", "grades": "Mean grades"}
 
 
@@ -159,9 +159,8 @@ def _lead(board: Board | GradeBoard, look: Look) -> None:
             show.card("Lead", "-", ["this judge graded one model only"], grey=True)
         return
     name, behind = words.short(str(board.rows[1].settings["model"]), 40), board.behind[1]
-    tied, others = sum(not b.separable for b in board.behind[1:]), len(board.rows) - 1
     fine = [
-        f"{tied} of {others} cannot be told from first place" if tied else "first place is separable from all",
+        told_apart(board.behind),
         f"by luck alone the best of as many equal models would seem {look.gap(board.luck)[1:]} ahead",
     ]
     gap = behind.gap
@@ -191,12 +190,12 @@ def _frame(board: Board | GradeBoard, look: Look) -> pd.DataFrame:
                 "low": row.low if math.isfinite(row.low) else None,
                 "high": row.high if math.isfinite(row.high) else None,
                 "n": row.n,
-                "group": BEHIND if behind.separable else TIED,
+                "group": BEHIND if behind.separable else UNMET if place and behind.gap is None else TIED,
                 **counts,
                 "failed": row.failed + int(about["unreadable"]),
                 "behind first": behind.gap.value if behind.gap else None,
                 "p (Holm)": behind.p_holm,
-                "note": note or ("" if not place or behind.separable else "= first"),
+                "note": note or (behind.note if place else ""),
             }
         )
     return pd.DataFrame(rows)
@@ -204,7 +203,7 @@ def _frame(board: Board | GradeBoard, look: Look) -> pd.DataFrame:
 
 def _draw(board: Board | GradeBoard, frame: pd.DataFrame, look: Look) -> None:
     top = frame.head(DRAWN)
-    groups = [group for group in (TIED, BEHIND) if (top["group"] == group).any()]
+    groups = [group for group in (TIED, BEHIND, UNMET) if (top["group"] == group).any()]
     first, last = board.rows[0], board.rows[-1]
     alt = (
         f"{look.axis} of {len(top)} models with 95 % intervals, best first: {first.settings['model']} "

@@ -40,6 +40,13 @@ class Behind:
         """Whether the first is surely better."""
         return self.p_holm is not None and self.p_holm <= 1 - LEVEL
 
+    @property
+    def note(self) -> str:
+        """Why a model that is not first is not surely behind, in words; empty where it is."""
+        if self.separable:
+            return ""
+        return "cannot be told from the first" if self.gap else "shares no prompt with the first"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
@@ -112,6 +119,16 @@ def luck_of(rows: Sequence[Estimate]) -> float:
     """How far the best of as many equal models would seem ahead by chance alone; 0 where nobody can say."""
     luck = winners_curse(len(rows), float(np.median([row.settings["se"] for row in rows]))) if len(rows) > 1 else 0.0
     return luck if np.isfinite(luck) else 0.0
+
+
+def told_apart(behind: Sequence[Behind], *, marks: tuple[str, str] = ("", "")) -> str:
+    """How many models first place cannot be told from, and with how many it shares no prompt; ``marks`` begin the two."""
+    others = behind[1:]
+    tied = sum(not one.separable for one in others if one.gap)
+    unmet = sum(one.gap is None for one in others)
+    said = [f"{marks[0]}{tied} of {len(others)} cannot be told from first place"] if tied else []
+    said += [f"{marks[1]}{unmet} of {len(others)} share no prompt with it"] if unmet else []
+    return ", ".join(said) or "first place is separable from all"
 
 
 def behind_first(gaps: Sequence[PairedDifference | None]) -> tuple[Behind, ...]:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rlhf_eval.benchmarks.boards import told_apart
 from rlhf_eval.records import Estimate, to_row
 from rlhf_eval.verbs.leaderboard import Behind, Board, GradeBoard
 
@@ -111,12 +112,7 @@ def _note(board: Board | GradeBoard, luck: str) -> str:
     """What the marks mean, and how much of first place may be luck."""
     if len(board.rows) < 2:
         return ""
-    others = board.behind[1:]
-    tied = sum(not behind.separable for behind in others if behind.gap)
-    unmet = sum(behind.gap is None for behind in others)
-    said = [f"= {tied} of {len(others)} cannot be told from first place"] if tied else []
-    said += [f"? {unmet} of {len(others)} share no prompt with it"] if unmet else []
-    shown = ", ".join(said) or "first place is separable from all"
+    shown = told_apart(board.behind, marks=("= ", "? "))
     return (
         f"{shown} (paired difference, Holm); of {len(board.rows)} equal models the best would seem {luck} ahead by luck"
     )
