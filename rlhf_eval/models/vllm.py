@@ -1,8 +1,9 @@
 """A checkpoint in this process through vLLM's asynchronous engine: ``vllm:PATH``.
 
 For the large runs: paged attention, prefix caching, tensor parallelism, LoRA adapters. Every sample is a request of its own
-with a seed of its own, so that sample k does not depend on how many are asked for; the prompt that they share is read once,
-by prefix caching. vLLM computes in the checkpoint's precision, so a sample may differ in its last bits with its company.
+with a seed of its own (but for ``seeded=false``), so that sample k does not depend on how many are asked for; the prompt
+that they share is read once, by prefix caching. vLLM computes in the checkpoint's precision, so a sample may differ in its
+last bits with its company.
 
     model = VllmModel.load("Qwen/Qwen2.5-7B-Instruct", config=Config(tensor_parallel_size=2))
     reply = await model.chat(ChatRequest(messages=(Message("user", "Name three primes."),), n=4))
@@ -51,6 +52,8 @@ class Config:
     """Folder of a LoRA adapter to apply to every request."""
     max_lora_rank: int = 64
     """Highest rank of the adapter."""
+    seeded: bool = True
+    """Draw each sample with a seed of its own, so that it can be drawn again; false lets vLLM draw a batch at once."""
     revision: str = ""
     """Branch, tag or commit of a hub name."""
     trust_remote_code: bool = False
@@ -66,6 +69,8 @@ class VllmModel:
         self.id = checkpoint.id if config.dtype == "auto" else f"{checkpoint.id}-{config.dtype}"
         if config.lora:
             self.id += f"+lora-{fingerprint_folder(Path(config.lora))}"
+        self._seeded = config.seeded
+        self.id += "" if config.seeded else "+unseeded"
         self._tokens = tokens
         self._ends = {checkpoint.config.get_text_config().eos_token_id, tokens.tokenizer.eos_token_id}
         self._numbers = count()
@@ -182,12 +187,13 @@ class VllmModel:
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         sampling = request.sampling
+        seed = int(fingerprint(self.id, request.messages, sampling.seed, k)[:15], 16) if self._seeded else None
         params = SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_tokens, room),
             stop=list(sampling.stop),
-            seed=int(fingerprint(self.id, request.messages, sampling.seed, k)[:15], 16),
+            seed=seed,
             logprobs=request.top_logprobs or None,
             structured_outputs=StructuredOutputsParams(choice=list(request.choices)) if request.choices else None,
             output_kind=RequestOutputKind.FINAL_ONLY,

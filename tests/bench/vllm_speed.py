@@ -3,8 +3,8 @@
 ``bare`` hands all prompts, already rendered, to ``vllm.LLM.generate`` at once, and does nothing with what it returns.
 ``ours`` is ``rlhf-eval generate --model vllm:PATH``: rendering, the door with its cache, records, and a run on disk. Each
 side has a process of its own, which loads, warms up, and is then timed for every round. Sampling is at temperature 1 from
-the same distribution, so tokens are counted and rates compared. Only ours has seeds, one a sample, so that each can be
-drawn again; their price is part of what is measured.
+the same distribution, so tokens are counted and rates compared. Ours has seeds, one a sample, so that each can be drawn
+again; ``unseeded`` is the same without them (``?seeded=false``), which shows what they cost.
 
     .venv-vllm/bin/python tests/bench/vllm_speed.py --model Qwen/Qwen2.5-7B-Instruct --prompts 1000 -n 4
 """
@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT)]
 
 from rlhf_eval.records import Prompt  # noqa: E402
 
-SIDES = ("bare", "ours")
+SIDES = ("bare", "ours", "unseeded")
 TASKS = (
     "Explain {} to a child of ten.",
     "Write a short story in which {} plays a part.",
@@ -70,13 +70,14 @@ def bare(given: argparse.Namespace) -> list[dict[str, float]]:
     return rows[1:]
 
 
-def ours(given: argparse.Namespace) -> list[dict[str, float]]:
+def ours(given: argparse.Namespace, seeded: bool) -> list[dict[str, float]]:
     """The verb ``generate``."""
     from rlhf_eval.records import Completion
     from rlhf_eval.verbs.flow import Ledger, follow, generation_into, open_writer
     from rlhf_eval.verbs.session import Options, Session
 
     options = {"enforce_eager": str(given.eager).lower(), "dtype": given.dtype, "kv_cache_gib": str(given.kv_cache_gib)}
+    options["seeded"] = str(seeded).lower()
     spec = f"vllm:{given.model}?{'&'.join(f'{key}={value}' for key, value in options.items())}"
 
     async def work(folder: Path) -> list[dict[str, float]]:
@@ -113,14 +114,14 @@ def measure(side: str, words: list[str]) -> list[dict[str, float]]:
 
 def show(found: dict[str, list[dict[str, float]]]) -> str:
     """Both sides, and our share of the bare rate: the ratio of the medians over the rounds."""
-    lines = ["side  round  seconds   tokens  tokens/s"]
+    lines = ["side      round  seconds   tokens  tokens/s"]
     rates = {}
     for side, rows in found.items():
         rates[side] = [row["tokens"] / row["seconds"] for row in rows]
         for number, (row, rate) in enumerate(zip(rows, rates[side], strict=True)):
-            lines.append(f"{side:4}  {number:5}  {row['seconds']:7.2f}  {row['tokens']:7,}  {rate:8,.0f}")
-    share = median(rates["ours"]) / median(rates["bare"])
-    return "\n".join([*lines, f"ours is {share:.1%} of bare LLM.generate"])
+            lines.append(f"{side:8}  {number:5}  {row['seconds']:7.2f}  {row['tokens']:7,}  {rate:8,.0f}")
+    shares = {side: median(rates[side]) / median(rates["bare"]) for side in SIDES[1:]}
+    return "\n".join([*lines, *(f"{side} is {share:.1%} of bare LLM.generate" for side, share in shares.items())])
 
 
 def arguments() -> argparse.Namespace:
@@ -143,7 +144,7 @@ def main() -> None:
     """Measure and print."""
     given = arguments()
     if given.side:
-        found: Any = {"bare": bare, "ours": ours}[given.side](given)
+        found: Any = bare(given) if given.side == "bare" else ours(given, given.side == "ours")
     else:
         found = {side: measure(side, sys.argv[1:]) for side in SIDES}
         print(show(found))

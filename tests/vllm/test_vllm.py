@@ -128,6 +128,13 @@ def test_samples_do_not_depend_on_their_number(inside, prompts):
     assert len(set(texts([whole]))) > 1
 
 
+def test_without_seeds_every_draw_is_another(inside, prompts, monkeypatch):
+    monkeypatch.setattr(inside, "_seeded", False)
+    request = ChatRequest(messages=prompts[3].messages, sampling=Sampling(temperature=1.0, max_tokens=16, seed=5), n=6)
+    first, second = asyncio.run(ask(inside, [request, request]))
+    assert texts([first]) != texts([second])
+
+
 def test_more_prompts_than_one_step_reads(inside):
     """Seeded samples of prompts that together are longer than a step of the engine; they end at once, or at max_tokens."""
     sampling = Sampling(temperature=1, max_tokens=4, seed=1)
