@@ -293,7 +293,7 @@ class PreferencePair:
     probability: float
     """The labeler's probability that ``chosen`` is the better one, over .5 and up to 1."""
     margin: float
-    """Difference of the two scores, in the judge's own units."""
+    """Difference of the two scores, in the judge's own units; 0 where there are none."""
     labeler: str
     rule: str
     prompt_id: str
@@ -307,6 +307,8 @@ class PreferencePair:
             raise BadRecord(f"chosen equals rejected for prompt {self.prompt_id}: a tie makes no pair")
         if not 0.5 <= self.probability <= 1:
             raise BadRecord(f"probability is {self.probability}; a pair's chosen side has at least .5")
+        if not math.isfinite(self.margin):
+            raise BadRecord(f"margin is {self.margin}; it is a difference of two scores, or 0 where nobody gave any")
 
     @classmethod
     def of(

@@ -183,6 +183,9 @@ def test_a_tie_makes_no_pair_and_a_chosen_side_has_at_least_half() -> None:
     for probability in (0.49, 1.01, math.nan):
         with pytest.raises(BadRecord, match="probability"):
             PreferencePair.of(rejected=other, probability=probability, **about)
+    for margin in (math.nan, math.inf):
+        with pytest.raises(BadRecord, match="margin"):
+            PreferencePair.of(rejected=other, probability=0.7, **about | {"margin": margin})
 
 
 @pytest.mark.parametrize(("value", "low", "high"), [(0.5, 0.6, 0.7), (math.nan, 0.0, 1.0), (0.5, math.nan, 1.0)])

@@ -172,6 +172,16 @@ def encode_pairs(pairs: Iterable[PreferencePair], tokens: Tokenized, limit: Limi
     return encode(pairs, one, limit, account, tokens), account
 
 
+def check_margins(pairs: Iterable[PreferencePair], what: str) -> None:
+    """Raise UserError where a pair that is no tie has a margin of 0: nobody has said how much better its answer is."""
+    decided = [pair for pair in pairs if pair.probability > 0.5]
+    if unstated := [pair.id for pair in decided if pair.margin == 0]:
+        raise UserError(
+            f"{what} reads the margin of each pair, and {len(unstated)} of {len(decided)} have none "
+            f"(first: {unstated[0]}); make the pairs from graded answers, or leave these out"
+        )
+
+
 def encode_demonstrations(
     demonstrations: Iterable[Demonstration], tokens: Tokenized, limit: Limit, trained: Trained = "completion"
 ) -> tuple[list[Example], Account]:

@@ -28,7 +28,7 @@ from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
 from trainers.adapters import adapter_off
 from trainers.batch import lengths, model_inputs, per_answer
-from trainers.data import Account, Example, Tokenized, encode_labelled, encode_pairs
+from trainers.data import Account, Example, Tokenized, check_margins, encode_labelled, encode_pairs
 from trainers.engine import (
     Engine,
     Settings,
@@ -182,18 +182,10 @@ def _examples(data: Data, config: Config, job: Job) -> tuple[Tokenized, list[Exa
         raise UserError(
             f"the loss '{config.loss}' learns from pairs and the data holds single labelled answers; use loss=kto"
         )
+    if config.loss == "rebel" or config.offset:
+        check_margins(data.pairs, "rebel" if config.loss == "rebel" else "offset")
     examples, account = encode_pairs(data.pairs, tokens, config.limit)
-    if config.loss in ("rebel",) or config.offset:
-        _check_margins(examples, config)
     return tokens, examples, account
-
-
-def _check_margins(examples: Sequence[Example], config: Config) -> None:
-    if all(example.margin == 0 for example in examples):
-        wants = "rebel" if config.loss == "rebel" else "offset"
-        raise UserError(
-            f"{wants} reads the margin of each pair, and all margins are 0; make the pairs from graded answers"
-        )
 
 
 def _with_strangers(examples: Sequence[Example]) -> list[Example]:

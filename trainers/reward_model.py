@@ -32,7 +32,7 @@ from rlhf_eval.errors import UserError
 from rlhf_eval.stages.training import Data, Job, Metrics, Plan
 from trainers import losses
 from trainers.batch import Layout
-from trainers.data import Account, Tokenized
+from trainers.data import Account, Tokenized, check_margins
 from trainers.engine import Engine, Settings, Terms, held_out, layout_of, plan_of, prepared
 from trainers.features import features_of
 from trainers.heads import Probe, load_scorer, pad_apart, save_scorer
@@ -283,6 +283,8 @@ def _examples(data: Data, config: Config, job: Job) -> tuple[Tokenized, list[Gra
         every = config.objective != "outcome"
         examples, account = encode_outcomes(records, tokens, config.limit, every_token=every)
     else:
+        if config.margin:
+            check_margins(records, "margin")
         examples, account = encode_contests(records, tokens, config.limit, by_prompt=config.by_prompt)
     if config.objective == "plackett_luce":
         for example in examples:

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -61,13 +62,13 @@ class Row:
         return str(value)
 
     def number(self, name: str) -> float:
-        """A required number; digits in quotes count as one."""
+        """A required number, neither infinite nor NaN; digits in quotes count as one."""
         value = self.get(name)
         try:
-            if isinstance(value, bool):
+            if isinstance(value, bool) or not math.isfinite(number := float(value)):
                 raise TypeError
-            return float(value)
-        except (TypeError, ValueError):
+            return number
+        except (TypeError, ValueError, OverflowError):
             raise self.wrong(f"'{name}' must be a number, not {json.dumps(value, default=str)[:40]}") from None
 
     def items(self, name: str) -> list[Any]:

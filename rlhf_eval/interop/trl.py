@@ -8,8 +8,9 @@
 
 Each side is text or a list of ``{"role", "content"}``. A label becomes a grade of 1 or 0 by the judge ``trl/label``; a
 pair read from a file has the probability 1 unless a ``probability`` says otherwise, and as margin ``margin`` or the
-difference of ``score_chosen`` and ``score_rejected``; ``flipped`` marks a label that ``corrupt`` turned. When writing,
-margins stay out unless asked for: TRL's RewardTrainer puts a column of that name into its loss.
+difference of ``score_chosen`` and ``score_rejected``, else 0, with which no loss of margins trains; ``flipped`` marks a
+label that ``corrupt`` turned. When writing, margins stay out unless asked for: TRL's RewardTrainer puts a column of that
+name into its loss.
 
     rlhf-eval load trl preferences.jsonl
 """
@@ -182,9 +183,9 @@ def _split_texts(row: Row) -> tuple[_Turns, _Turns, _Turns]:
 
 
 def _margin(row: Row) -> float:
-    if row.values.get("margin") is not None:
+    if "margin" in row.values:
         return row.number("margin")
-    if row.values.get("score_chosen") is not None and row.values.get("score_rejected") is not None:
+    if "score_chosen" in row.values and "score_rejected" in row.values:
         return row.number("score_chosen") - row.number("score_rejected")
     return 0.0
 

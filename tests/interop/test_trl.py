@@ -211,3 +211,15 @@ def test_a_probability_that_is_no_number_is_not_taken_for_certainty(tmp_path: Pa
     loaded = trl.read(path)
     assert not loaded.pairs
     assert "'probability' must be a number" in loaded.warnings[0]
+
+
+@pytest.mark.parametrize("margin", ["NaN", "null", '"nan"', "-Infinity", '"much"'])
+def test_a_margin_that_is_no_number_is_not_taken_for_none(tmp_path: Path, margin: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = '{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 2}\n'
+    path.write_text(good + good.replace("2", margin).replace('"a"', '"c"'))
+    loaded = trl.read(path)
+    assert [pair.margin for pair in loaded.pairs] == [2.0]
+    assert "pairs.jsonl:2: 'margin' must be a number" in loaded.warnings[0]
+    with pytest.raises(UserError, match="2: 'margin' must be a number"):
+        trl.read(path, strict=True)

@@ -195,7 +195,8 @@ def test_kto_takes_pairs_apart(base: str, tmp_path: Path) -> None:
     [
         (Data(), {"loss": "kto"}, "kto learns from single answers"),
         (Data(), {}, "learns from pairs"),
-        (Data(pairs=tuple(_with_margin(p, 0.0) for p in pairs(4))), {"loss": "rebel"}, "rebel reads the margin"),
+        (Data(pairs=tuple(_with_margin(p, 0.0) for p in pairs(4))), {"loss": "rebel"}, "rebel .* 4 of 4 have none"),
+        (Data(pairs=(*pairs(3), _with_margin(pairs(4)[3], 0.0))), {"offset": 1.0}, "offset .* 1 of 4 have none"),
     ],
 )
 def test_data_that_a_loss_cannot_use(data: Data, settings: Any, said: str, base: str, tmp_path: Path) -> None:

@@ -553,6 +553,7 @@ SAME = replace(pair(prompt(1), "5", "6"))
         ({"labelers": True}, Data(pairs=tuple(PAIRS)), "all of these are by 'gold'"),
         ({"objective": "davidson"}, Data(pairs=tuple(PAIRS)), "no pair has probability .5"),
         ({"objective": "plackett_luce"}, Data(pairs=tuple(ranking(prompt(1))[:2])), "no complete ranking"),
+        ({"margin": 1.0}, Data(pairs=(*PAIRS, pair(prompt(1), "1", "2", margin=0.0))), "margin .* 1 of .* have none"),
         ({"max_length": 40, "too_long": "refuse"}, Data(pairs=tuple(LONG)), "max_length is 40"),
         ({}, Data(pairs=(pair(prompt(1), " ", "6"),)), r"nothing to train on: an answer is empty \(1\)"),
         ({"max_length": 2}, Data(pairs=tuple(PAIRS)), "the answer alone is longer than max_length"),
