@@ -55,10 +55,10 @@ def _orders(judge: str, group: Sequence[Judgment]) -> list[Estimate]:
     both = {key: sides for key, sides in shown.items() if len(sides) == 2}
     if len(both) < LEAST:
         return []
-    first = [float(np.mean(sides[0])) for sides in both.values()]
-    second = [float(np.mean(sides[1])) for sides in both.values()]
-    bias = position_bias(first, second, _numbered([key[0] for key in both]))
-    flips = wilson(np.sign(np.array(first) - 0.5) != np.sign(np.array(second) - 0.5), _numbered([k[0] for k in both]))
+    first, second = (np.array([np.mean(sides[place]) for sides in both.values()]) for place in (0, 1))
+    prompts = _numbered([key[0] for key in both])
+    bias = position_bias(first, second, prompts)
+    flips = wilson((first - 0.5) * (second - 0.5) < 0, prompts)
     once = 1 - len(both) / len(shown)
     return [
         *estimate("order_flips", flips, judge=judge),

@@ -37,7 +37,7 @@ from rlhf_eval.stats.diversity import (
     self_bleu,
     vendi_score,
 )
-from rlhf_eval.stats.intervals import Interval, mean_interval, wilson, within
+from rlhf_eval.stats.intervals import Interval, bounded_mean, mean_interval, wilson, within
 
 VOCABULARY = 50_000
 """Words that a language has, for the length-corrected distinct-n; any set measured here uses the same."""
@@ -102,7 +102,7 @@ def _length_auc(gap: Floats, cluster: Sequence[int]) -> list[Estimate]:
     above = len(gap) - np.searchsorted(ordered, -gap, side="right")
     level = np.searchsorted(ordered, -gap, side="right") - np.searchsorted(ordered, -gap, side="left")
     projection = (above + level / 2) / len(gap)
-    inner = mean_interval(projection, cluster)
+    inner = bounded_mean(projection, 0, 1, cluster)
     low, high = inner.value - 2 * (inner.value - inner.low), inner.value + 2 * (inner.high - inner.value)
     doubled = replace(inner, low=low, high=high, se=2 * inner.se, method="U-statistic, clustered SE, t")
     return estimate("length_auc", within(doubled, 0.0, 1.0))

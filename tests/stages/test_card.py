@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -197,6 +198,22 @@ def test_flips_and_position_bias_of_a_planted_judge() -> None:
     clean_one = Card(name="j", estimates=tuple(evidence.of_judgments(comparisons(0.0, 0.1, seed=2))))
     assert within(clean_one, "first_slot", 0.0)
     assert within(clean_one, "order_flips", 2 * 0.1 * 0.9)
+
+
+def test_a_tie_in_one_order_is_no_flip() -> None:
+    """As on the leaderboard and the judge card: a flip is another winner."""
+    said = [replace(j, scores=(0.5, 0.5)) if j.order == (1, 0) else j for j in comparisons(0.0, 0.0, seed=3, n=40)]
+    found = Card(name="j", estimates=tuple(evidence.of_judgments(said)))
+    assert found.get("order_flips").value == 0.0  # type: ignore[union-attr]
+
+
+def test_two_pairs_do_not_settle_what_length_tells() -> None:
+    same = Sheet()
+    for k in range(2):
+        same.add(f"question {k}", "one two", "two one")
+    told = card(same).get("length_auc")
+    assert told is not None
+    assert (told.low, told.high) == (0.0, 1.0)
 
 
 def test_labelers_are_compared_with_each_other_and_with_the_truth() -> None:
