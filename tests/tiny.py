@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,12 +96,20 @@ def demonstrations(count: int) -> list[Demonstration]:
     return made
 
 
-def killed(work: Callable[[], object]) -> bool:
-    """Do ``work`` in a fork of this process; whether SIGKILL ended it."""
+def forked(work: Callable[[], object]) -> int:
+    """The number of a fork of this process that does ``work``; its exit code is 0 if that returns nothing, 0 or False."""
     child = os.fork()
     if not child:
+        code = 70
         try:
-            work()
+            code = int(bool(work()))
         finally:
-            os._exit(0)
-    return os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+            if code == 70:
+                traceback.print_exc()
+            os._exit(code)
+    return child
+
+
+def killed(work: Callable[[], object]) -> bool:
+    """Do ``work`` in a fork of this process; whether SIGKILL ended it."""
+    return os.WTERMSIG(os.waitpid(forked(work), 0)[1]) == signal.SIGKILL
