@@ -19,8 +19,8 @@ from rlhf_eval.benchmarks.comparisons import Comparisons
 from rlhf_eval.benchmarks.evidence import Evidence, estimate
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate, Judgment
-from rlhf_eval.stats.human import Corrected, ipw_mean, labels_needed, ppi_mean
-from rlhf_eval.stats.intervals import mean_interval
+from rlhf_eval.stats.human import Corrected, ipw_mean, labels_needed, ppi_mean, share_of
+from rlhf_eval.stats.intervals import wilson
 
 HALF_WIDTHS = (0.05, 0.03)
 """Half-widths for which the number of further labels is told."""
@@ -75,18 +75,21 @@ def _interval(judged: Mapping[str, float], mine: Mapping[str, tuple[float, float
     if told and len(told) < len(chances):
         raise UserError("some labelled rows have a 'chance' and others do not; the correction needs all or none")
     if not rest:
-        plain = mean_interval(human, level=level)
+        plain = wilson(human, level=level)
         return Corrected(
             value=plain.value, low=plain.low, high=plain.high, se=plain.se, n=plain.n, n_eff=plain.n_eff,
-            level=level, method="people alone: every prompt is labelled", judge_weight=0.0,
+            level=level, method=f"people alone: every prompt is labelled; {plain.method}", judge_weight=0.0,
+            note=plain.note,
         )  # fmt: skip
     if len(set(told)) > 1:
         answered = sum(1 / chance for chance in told) / len(judged)
         chance_of = {p: min(1.0, c * answered) for p in known if (c := mine[p][1]) is not None}
         # A prompt that was not labelled enters by its verdict alone, so its chance does not matter.
         everyone = [chance_of.get(prompt, 1.0) for prompt in judged]
-        return ipw_mean(human, list(judged.values()), everyone, [p in mine for p in judged], level=level)
-    return ppi_mean(human, [judged[p] for p in known], [judged[p] for p in rest], level=level)
+        found = ipw_mean(human, list(judged.values()), everyone, [p in mine for p in judged], level=level)
+    else:
+        found = ppi_mean(human, [judged[p] for p in known], [judged[p] for p in rest], level=level)
+    return share_of(found, len(known))
 
 
 def _by_prompt(

@@ -14,7 +14,7 @@ active labels; Rogan and Gladen (1978) with the interval of Fieller (1954), or t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +22,7 @@ from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, floats, same_length
-from rlhf_eval.stats.intervals import Interval
+from rlhf_eval.stats.intervals import Interval, wilson_from_se, within
 
 ENOUGH = 5
 """Calibration items in a cell of a confusion table below which its rates are known too coarsely for a normal interval."""
@@ -95,6 +95,15 @@ def ipw_mean(
     return _corrected(
         value, half, se, n, float(y.var(ddof=1)) / se**2 if se else n, level, "inverse probability", weight
     )
+
+
+def share_of(found: Corrected, labelled: int) -> Corrected:
+    """A corrected estimate of a share: within [0, 1], and Wilson's interval where ``labelled`` labels do not vary."""
+    share = replace(found, value=min(1.0, max(0.0, found.value)))
+    if found.se > 0 and found.low < 1 and found.high > 0:
+        return within(share, 0, 1)
+    unit = wilson_from_se(share.value, 0.0, labelled, level=found.level)
+    return replace(share, low=unit.low, high=unit.high, method=f"{found.method}, wilson", note=unit.note)
 
 
 def rogan_gladen(

@@ -72,6 +72,14 @@ def test_the_doubtful_come_first_and_the_order_outlives_a_reload() -> None:
     assert sides != [second_first(item, person="bob") for item in items]
 
 
+def test_a_corrected_win_rate_is_a_share_and_never_certain() -> None:
+    world = Comparisons(40, 0)
+    won = [world.verdict(k, "human/ada", 1.0) for k in range(40)]
+    for count in (3, 6, 40):
+        (found,) = corrected(world.evidence, won[:count])
+        assert 0 <= found.low < found.value <= found.high <= 1, count
+
+
 def test_what_cannot_correct_says_why() -> None:
     world = Comparisons(40, 0)
     assert corrected(world.evidence, []) == []

@@ -14,7 +14,9 @@ from rlhf_eval.stats.human import (
     labels_needed,
     ppi_mean,
     rogan_gladen,
+    share_of,
 )
+from rlhf_eval.stats.intervals import wilson
 
 LABELS = np.r_[np.ones(127), np.zeros(73)]
 JUDGE = np.r_[np.ones(111), np.zeros(16), np.ones(21), np.zeros(52)]
@@ -180,3 +182,13 @@ def test_bad_input_is_refused():
         label_probabilities([0.5], 2)
     with pytest.raises(UserError, match="calibration items"):
         rogan_gladen(1, 2, true_negative=0, negatives=0, true_positive=1, positives=1)
+
+
+def test_a_corrected_share_is_cut_to_what_a_share_can_be():
+    """The judge is stricter on what was labelled than on the rest, so that the correction leads beyond 1."""
+    found = ppi_mean([1, 1, 1, 1, 0.9], [0.5, 0.6, 0.5, 0.6, 0.1], [0.99] * 20)
+    assert found.value > 1
+    share = share_of(found, 5)
+    assert share.low < share.value == share.high == 1
+    alike = share_of(ppi_mean([1.0] * 5, [0.9] * 5, [0.9] * 20), 5)
+    assert (alike.low, alike.high) == (pytest.approx(wilson([1.0] * 5).low), 1)
