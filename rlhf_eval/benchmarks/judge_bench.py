@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, items
+from rlhf_eval.benchmarks.labels import Item, decided
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.intervals import wilson
 
@@ -36,7 +36,7 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     """The share of pairs won by every judge, over all pairs and by source."""
     found: list[Estimate] = []
     for judge in evidence.judges:
-        labelled = items(evidence, judge)
+        labelled = decided(evidence, judge)
         if labelled:
             found.append(_accuracy("accuracy", judge, labelled, config.level))
             for source in sorted({item.prompt.category for item in labelled}):

@@ -72,6 +72,11 @@ def items(evidence: Evidence, judge: str) -> list[Item]:
     return found
 
 
+def decided(evidence: Evidence, judge: str) -> list[Item]:
+    """The items of ``items`` whose label names a right answer; those whose label is a tie are left out."""
+    return [item for item in items(evidence, judge) if item.right.any()]
+
+
 def pair_credit(scores: Floats, right: Bools, *, tie: float = 0.5) -> float:
     """1 where the lowest right answer beats the highest wrong one, ``tie`` where they are equal, else 0."""
     gap = scores[right].min() - scores[~right].max()
@@ -97,7 +102,7 @@ def agreement_gaps(rivals: Sequence[Evidence]) -> dict[str, PairedDifference | N
     found: dict[str, dict[tuple[str, ...], tuple[str, float]]] = {}
     for evidence in rivals:
         for judge in evidence.judges:
-            known = [(item, credit(item)) for item in items(evidence, judge) if item.right.any()]
+            known = [(item, credit(item)) for item in decided(evidence, judge)]
             found[judge] = {
                 tuple(a.id for a in item.answers): (item.prompt.id, value) for item, value in known if value is not None
             }

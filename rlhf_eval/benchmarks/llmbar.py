@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, Vote, items
+from rlhf_eval.benchmarks.labels import Item, Vote, decided
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.agreement import cohen_kappa
 from rlhf_eval.stats.intervals import wilson
@@ -55,7 +55,7 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     """Accuracy (mean of both orders), accuracy in both, and agreement of the orders, for every judge and subset."""
     found: list[Estimate] = []
     for judge in evidence.judges:
-        labelled = items(evidence, judge)
+        labelled = decided(evidence, judge)
         for category in sorted({item.prompt.category for item in labelled}):
             found += _subset(judge, category, [i for i in labelled if i.prompt.category == category], config.level)
     if not found:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, credit, items
+from rlhf_eval.benchmarks.labels import Item, credit, decided
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.intervals import wilson
 
@@ -36,8 +36,7 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     """Accuracy of every judge, over all items and by category; items whose label is a tie are left out."""
     found: list[Estimate] = []
     for judge in evidence.judges:
-        labelled = [item for item in items(evidence, judge) if item.right.any()]
-        if labelled:
+        if labelled := decided(evidence, judge):
             found += _of_judge(judge, labelled, config)
     if not found:
         raise nothing_to_score("preference", "judgment on a labelled item")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, items, pair_credit
+from rlhf_eval.benchmarks.labels import Item, decided, pair_credit
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.intervals import Interval, wilson
 from rlhf_eval.stats.reward_models import macro_average
@@ -78,7 +78,7 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     """Subsets, sections and the overall score of every judge."""
     found: list[Estimate] = []
     for judge in evidence.judges:
-        labelled = items(evidence, judge)
+        labelled = decided(evidence, judge)
         if not labelled:
             continue
         subsets = _subsets(labelled, config.level)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, items
+from rlhf_eval.benchmarks.labels import Item, decided
 from rlhf_eval.benchmarks.reward_bench import credit
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
@@ -47,7 +47,7 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     """Domains, levels and the overall score of every judge."""
     found: list[Estimate] = []
     for judge in evidence.judges:
-        labelled = items(evidence, judge)
+        labelled = decided(evidence, judge)
         if labelled:
             found += _of_judge(judge, labelled, config.level)
     if not found:

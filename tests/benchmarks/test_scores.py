@@ -99,6 +99,16 @@ def test_judge_bench_needs_more_verdicts_for_the_right_answer(make: Maker) -> No
     assert named(judge_bench.score(judged(make), judge_bench.Config()))["accuracy"] == pytest.approx(3 / 5)
 
 
+@pytest.mark.parametrize("benchmark", [judge_bench, llmbar, preference, reward_bench])
+def test_a_label_that_is_a_tie_says_nothing_about_a_judge(make: Maker, benchmark: Any) -> None:
+    evidence = judged(make)
+    tied = make.answers("tied", ["one", "other"], category="c")
+    make.judge(tied, TIE, "gold")
+    make.judge(tied, A, order=(0, 1))
+    make.judge(tied, A, order=(1, 0))
+    assert benchmark.score(make.evidence(), benchmark.Config()) == benchmark.score(evidence, benchmark.Config())
+
+
 def test_preference_shares_ties_and_sets_the_unread_aside(make: Maker) -> None:
     make.pair("lost", NONE, NONE)
     found = named(preference.score(judged(make), preference.Config()))
