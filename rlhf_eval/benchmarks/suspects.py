@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from scipy import special
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
-from rlhf_eval.benchmarks.labels import Item, items
+from rlhf_eval.benchmarks.labels import Item, decided
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Bools, Floats
 from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
 from rlhf_eval.stats.corruption import auroc
 from rlhf_eval.stats.intervals import Interval, wilson
+from rlhf_eval.stats.suspects import perturbation
 
 SHAPE: Shape = "labels"
 DRAWS = 200
@@ -49,7 +50,7 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
     """The share of suspects under every judge; with turned labels also auroc, precision and recall."""
     found: list[Estimate] = []
     for judge in evidence.judges:
-        pairs = [item for item in items(evidence, judge) if len(item.answers) == 2 and item.right.any()]
+        pairs = [item for item in decided(evidence, judge) if len(item.answers) == 2]
         if read := [item for item in pairs if item.read]:
             found += _of_judge(judge, read, evidence, config, unread=len(pairs) - len(read))
     if not found:
@@ -66,7 +67,7 @@ def believed(item: Item) -> float:
 def _of_judge(judge: str, read: Sequence[Item], evidence: Evidence, config: Config, *, unread: int) -> list[Estimate]:
     prompts = np.array([item.prompt.id for item in read])
     belief = np.array([believed(item) for item in read])
-    suspect = belief < 1 - config.lam
+    suspect = perturbation(special.logit(belief), config.lam) > 0
     about = {"judge": judge, "lam": config.lam}
     found = [estimate("suspects", wilson(suspect.astype(float), prompts, level=config.level), failed=unread,
                       settings=about)]  # fmt: skip
