@@ -80,9 +80,11 @@ def _categories(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
         charts.forest(
             frame,
             order=frame["name"].tolist(),
-            x=f"win rate of {words.short(a, 30)} minus that of {words.short(b, 30)}",
+            x=f"win rate of {words.short(a, 30)} minus that of {words.short(b, 30)}, points",
             reference=0.0,
             groups=[group for group in GROUPS if (frame["group"] == group).any()],
+            form="~g",
+            fine="+.1f",
         ),
         alt=f"Difference in win rate, {a} minus {b}, by category with 95 % intervals. "
         f"All prompts: {words.points(duel.estimate)}. {lowest}",
@@ -96,17 +98,19 @@ def _categories(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
 
 
 def _row(part: Duel) -> dict[str, object]:
+    """A row of the chart, in points."""
     e = part.estimate
     group = GROUPS[1] if part.category else GROUPS[0]
     return {
-        "name": part.category or GROUPS[0], "value": e.value, "low": e.low, "high": e.high, "n": e.n, "group": group,
+        "name": part.category or GROUPS[0], "n": e.n, "group": group,
+        "value": 100 * e.value, "low": 100 * e.low, "high": 100 * e.high,
         "better": part.better, "worse": part.worse, "equal": part.equal, "note": words.doubt(e.n),
     }  # fmt: skip
 
 
 def _twin(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows).drop(columns=["group"]).rename(columns={"name": "category", "value": "difference"})
-    return frame.round({"difference": 3, "low": 3, "high": 3})
+    return frame.round({"difference": 1, "low": 1, "high": 1})
 
 
 def _lost(duel: Duel, a: str, b: str, run: str) -> None:

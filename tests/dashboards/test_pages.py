@@ -151,6 +151,14 @@ def test_compare_names_the_prompts_that_were_lost(app: Callable[..., Any], full:
     assert "paired by prompt" in said
 
 
+def test_the_chart_of_a_comparison_is_in_points_as_its_card_is(app: Callable[..., Any], full: Any) -> None:
+    page = app(full.store.path, "compare")
+    table = next(frame.value for frame in page.dataframe if "difference" in frame.value)
+    points = float(re.search(r"([+-][\d.]+) points", words_of(page)).group(1))
+    assert abs(points) > 1
+    assert table["difference"].iloc[0] == points
+
+
 def test_a_model_is_not_compared_with_itself(app: Callable[..., Any], full: Any) -> None:
     page = app(full.store.path, "compare")
     page.selectbox(key="a").set_value("old")
