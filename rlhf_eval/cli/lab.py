@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rlhf_eval.cli.show import table
+from rlhf_eval.cli.words import emit, store_flag
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate, to_row
 from rlhf_eval.stages.study import Study
@@ -37,7 +37,7 @@ def lab(options: argparse.Namespace) -> int:
 def _list(known: dict[str, Study], *, as_json: bool) -> None:
     if as_json:
         for name, study in known.items():
-            print(json.dumps({"event": "study", "name": name, **to_row(study)}))
+            emit({"event": "study", "name": name, **to_row(study)})
         return
     rows = [
         [f"  {name}", study.title, f"{len(study.arms)} arms, {study.seeds} seeds", _minutes(study)]
@@ -68,7 +68,7 @@ def _minutes(study: Study) -> str:
 def _study(result: LabResult, session: Session, *, as_json: bool) -> None:
     if as_json:
         for made in result.estimates:
-            print(json.dumps({"event": "lab", "run": result.run.id, **to_row(made)}))
+            emit({"event": "lab", "run": result.run.id, **to_row(made)})
         return
     study = result.study
     print(f"\nlab: {study.title}\n  {study.question}")
@@ -78,9 +78,7 @@ def _study(result: LabResult, session: Session, *, as_json: bool) -> None:
             print(f"\n{table([f'  {words}', 'value', '95 %', study.minus, '95 %', 'seeds'], rows)}")
     print(f"\n  figure:  {result.figure}\n  page:    {result.page}")
     print(f"  results: {session.store.folder(result.run.id)}")
-    store = session.options.store
-    where = f" --store {store}" if str(store) != "rlhf-eval-store" else ""
-    print(f"  next:    rlhf-eval dashboard{where}")
+    print(f"  next:    rlhf-eval dashboard{store_flag(session.options.store)}")
 
 
 def _rows(study: Study, own: Sequence[Estimate]) -> Iterator[list[str]]:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from rlhf_eval import registry
 from rlhf_eval.cli.show_boards import rendered
+from rlhf_eval.cli.words import store_flag
 from rlhf_eval.errors import UserError
 from rlhf_eval.verbs.audit import stamp
 from rlhf_eval.verbs.leaderboard import GradeBoard, leaderboard, mean_grades
@@ -50,8 +51,7 @@ def report(options: argparse.Namespace) -> int:
     for problem in session.store.problems:
         print(f"  warning: {problem}", file=sys.stderr)
     print(f"report: {path} ({len(text.encode()):,} bytes; opens without a network)")
-    store = "" if options.store == "rlhf-eval-store" else f" --store {options.store}"
-    print(f"  next:    rlhf-eval dashboard{store}")
+    print(f"  next:    rlhf-eval dashboard{store_flag(session.options.store)}")
     return 0
 
 
@@ -120,7 +120,9 @@ def _port(host: str, wanted: int | None) -> int:
                 raise UserError(f"port {port} needs more rights; choose one above 1023") from error
             except (OSError, OverflowError) as error:
                 if wanted:
-                    raise UserError(f"{host}:{port} cannot be listened at: {error}. Give another --port") from error
+                    raise UserError(
+                        f"{host}:{port} cannot be listened at ({error}). Give another --port or --host"
+                    ) from error
                 continue
             return port
     raise UserError(f"no free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1} at {host}; give one with --port")

@@ -5,9 +5,10 @@ Every finished command prints its result, where it lies, and the next command to
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import to_builtins
@@ -15,6 +16,7 @@ from msgspec import to_builtins
 from rlhf_eval.audit import card as judge_card
 from rlhf_eval.audit.shelf import CARD_MARKDOWN
 from rlhf_eval.benchmarks.duels import Duel
+from rlhf_eval.cli.words import emit, store_flag
 from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.spending import how_far, spending
@@ -44,8 +46,8 @@ def step(step: Step, session: Session, *, as_json: bool) -> None:
     """One finished verb."""
     result = step.result
     if as_json:
-        rehearsed = session.options.dry_run and isinstance(result, FlowResult | EvaluateResult)
-        _emit(_rehearsal_json(step, session) if rehearsed else _step_json(step, session))
+        dry = session.options.dry_run and isinstance(result, FlowResult | EvaluateResult)
+        emit(rehearsed(step.verb, step.name, session) if dry else _step_json(step, session))
         return
     run = result.run
     if session.options.dry_run and isinstance(result, FlowResult | EvaluateResult):
@@ -99,7 +101,7 @@ def after_boards(found: Sequence[Board | GradeBoard], session: Session) -> None:
     best = found[0].rows
     if len(best) > 1 and isinstance(found[0], Board):
         names = [str(row.settings["model"]) for row in best[:2]]
-        print(f"\n  next:    rlhf-eval compare {names[0]} {names[1]}{_store_flag(session)}")
+        print(f"\n  next:    rlhf-eval compare {shlex.join(names)}{store_flag(session.options.store)}")
 
 
 def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> None:
@@ -109,7 +111,7 @@ def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> No
         if as_json:
             names = ("better", "worse", "equal", "p_value", "needed", "quadrants", "flipped", "category", "tokens")
             extra = {name: getattr(c, name) for name in names}
-            _emit({"event": "comparison", **to_row(e), **extra})
+            emit({"event": "comparison", **to_row(e), **extra})
             continue
         a, b = e.settings["model"], e.settings["baseline"]
         verdict = f"{a} is better" if e.low > 0 else f"{b} is better" if e.high < 0 else "not separable"
@@ -127,14 +129,14 @@ def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> No
         if verdict == "not separable" and c.needed:
             print(f"  a difference of this size needs about {c.needed:,} prompts to show (80 % power)")
     if not as_json:
-        print(f"\n  next:    rlhf-eval leaderboard{_store_flag(session)}")
+        print(f"\n  next:    rlhf-eval leaderboard{store_flag(session.options.store)}")
 
 
 def runs(found: Sequence[Run], store: Store, *, as_json: bool) -> None:
     """The runs of the store."""
     if as_json:
         for run_ in found:
-            _emit({"event": "run", **to_row(run_)})
+            emit({"event": "run", **to_row(run_)})
         return
     rows = [[r.id, r.status, _counts(r), f"${r.usage.cost:.4f}" if r.usage.cost else "", r.message[:60]] for r in found]
     print(table(["run", "status", "counts", "cost", "message"], rows) if rows else f"{store.path} holds no runs yet")
@@ -145,7 +147,7 @@ def runs(found: Sequence[Run], store: Store, *, as_json: bool) -> None:
 def run(found: Run, store: Store, *, as_json: bool) -> None:
     """One run, whole."""
     if as_json:
-        _emit({"event": "run", **to_row(found)})
+        emit({"event": "run", **to_row(found)})
         return
     from rlhf_eval.config import write_yaml
 
@@ -160,7 +162,7 @@ def run(found: Run, store: Store, *, as_json: bool) -> None:
 def status(found: Run, *, as_json: bool) -> None:
     """How far a run is: its last heartbeat."""
     if as_json:
-        _emit({"event": "status", **to_row(found)})
+        emit({"event": "status", **to_row(found)})
         return
     done, total, unit = how_far(found)
     share = f"{done:,} of {total:,} {unit}" if total else _counts(found) or "nothing counted yet"
@@ -181,10 +183,12 @@ def _against_forecast(found: Run) -> None:
 def cache(stats: CacheStats, session: Session, *, as_json: bool) -> None:
     """What the response cache holds."""
     if as_json:
-        _emit({"event": "cache", **to_row(stats)})
+        emit({"event": "cache", **to_row(stats)})
         return
-    for name, value in to_row(stats).items():
-        print(f"  {name}: {value:,}" if isinstance(value, int) else f"  {name}: {value}")
+    print(f"  {stats.entries:,} replies, {stats.bytes:,} bytes")
+    if stats.oldest is not None and stats.newest is not None:
+        oldest, newest = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}" for at in (stats.oldest, stats.newest))
+        print(f"  made from {oldest} to {newest} UTC")
     print(f"  file: {session.store.cache_path}")
 
 
@@ -193,7 +197,7 @@ def checks(found: Sequence[Check], *, as_json: bool) -> None:
     marks = {True: "ok", False: "BAD", None: "-"}
     for check in found:
         if as_json:
-            _emit({"event": "check", "name": check.name, "good": check.good, "words": check.words})
+            emit({"event": "check", "name": check.name, "good": check.good, "words": check.words})
         else:
             print(f"{marks[check.good]:>4}  {check.name}: {check.words}")
 
@@ -282,7 +286,7 @@ def _spent(run_: Run, session: Session) -> str:
 
 
 def _next(step: Step, session: Session) -> str:
-    store, run_id = _store_flag(session), step.result.run.id[-8:]
+    store, run_id = store_flag(session.options.store), step.result.run.id[-8:]
     commands = {
         "load": f"rlhf-eval generate --prompts {run_id} --model SPEC{store}",
         "generate": f"rlhf-eval judge --completions {run_id} --judge-model SPEC{store}",
@@ -319,8 +323,9 @@ def _step_json(step: Step, session: Session) -> dict[str, Any]:
     return fields
 
 
-def _rehearsal_json(step: Step, session: Session) -> dict[str, Any]:
-    return {"event": "dry_run", "verb": step.verb, "step": step.name, "models": [to_row(f) for f in forecasts(session)]}
+def rehearsed(verb: str, name: str, session: Session) -> dict[str, Any]:
+    """A dry run as an event: what each model would be asked."""
+    return {"event": "dry_run", "verb": verb, "step": name, "models": [to_row(f) for f in forecasts(session)]}
 
 
 def _label(e: Estimate) -> str:
@@ -349,12 +354,3 @@ def _percent(e: Estimate) -> str:
 
 def _counts(run_: Run) -> str:
     return " ".join(f"{name}={count:,}" for name, count in run_.counts.items())
-
-
-def _store_flag(session: Session) -> str:
-    path = str(session.options.store)
-    return "" if path == "rlhf-eval-store" else f" --store {path}"
-
-
-def _emit(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)

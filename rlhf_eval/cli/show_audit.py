@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import msgspec
 
 from rlhf_eval.audit.compare import JudgeComparison
 from rlhf_eval.audit.shelf import CARD_MARKDOWN
 from rlhf_eval.cli import show
+from rlhf_eval.cli.words import emit
 from rlhf_eval.records import Estimate
 from rlhf_eval.verbs.audit import AuditResult, render
 from rlhf_eval.verbs.session import Session
@@ -17,12 +15,15 @@ from rlhf_eval.verbs.session import Session
 
 def audit(result: AuditResult, session: Session, *, as_json: bool) -> None:
     """The judge card, and where it lies."""
-    if session.options.dry_run:
+    if session.options.dry_run and not as_json:
         print("\naudit, dry run: nothing was asked and nothing was stored")
         print(show.forecast(session))
         return
+    if session.options.dry_run:
+        emit(show.rehearsed("audit", "audit", session))
+        return
     if as_json:
-        _emit({"event": "judge_card", "run": result.run.id, "card": msgspec.to_builtins(result.card)})
+        emit({"event": "judge_card", "run": result.run.id, "card": msgspec.to_builtins(result.card)})
         return
     print(f"\n{render(result.card)}\n")
     print(f"  results: {session.store.folder(result.run.id) / CARD_MARKDOWN}")
@@ -32,7 +33,7 @@ def audit(result: AuditResult, session: Session, *, as_json: bool) -> None:
 def comparison(found: JudgeComparison, *, as_json: bool) -> None:
     """What replacing a judge does."""
     if as_json:
-        _emit({"event": "judge_comparison", **msgspec.to_builtins(found), "changes": found.changes})
+        emit({"event": "judge_comparison", **msgspec.to_builtins(found), "changes": found.changes})
         return
     print(f"\nold: {found.old}\nnew: {found.new}")
     print(f"  {_share(found.flips)} of {found.flips.settings['pairs']:,} pairs of answers get another winner", end="")
@@ -56,7 +57,3 @@ def _share(e: Estimate) -> str:
 
 def _points(e: Estimate) -> str:
     return f"{100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]"
-
-
-def _emit(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)

@@ -7,13 +7,13 @@ can be told from the model at all.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rlhf_eval.benchmarks.boards import told_apart
+from rlhf_eval.cli.words import emit
 from rlhf_eval.records import Estimate, to_row
 from rlhf_eval.verbs.leaderboard import Behind, Board, GradeBoard
 
@@ -39,7 +39,7 @@ def boards(found: Sequence[Board | GradeBoard], form: str) -> None:
     lines = [(board, row, behind) for board in found for row, behind in zip(board.rows, board.behind, strict=True)]
     if form == "json":
         for line in lines:
-            print(json.dumps(_event(*line), ensure_ascii=False))
+            emit(_event(*line))
     elif form == "csv":
         rows = [_fields(*line) for line in lines]
         writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
 
+from rlhf_eval.cli.show import table
+from rlhf_eval.cli.words import emit
 from rlhf_eval.parity.claim import Claim
 
 
@@ -18,7 +19,7 @@ def parity(claims: Iterable[Claim], *, as_json: bool) -> Counter[str]:
         verdicts.update(claim.verdict for claim in found)
         if as_json:
             for claim in found:
-                print(json.dumps(_row(claim), ensure_ascii=False), flush=True)
+                emit(_row(claim))
         else:
             print(f"\n{peer}")
             _table([claim for claim in found if claim.verdict != "not here"])
@@ -33,8 +34,6 @@ def _row(claim: Claim) -> dict[str, object]:
 
 
 def _table(claims: list[Claim]) -> None:
-    from rlhf_eval.cli.show import table
-
     head = ["  whose", "number", "published", "ours", "difference", "tolerance", "verdict"]
     rows = [
         [
@@ -64,7 +63,7 @@ def _account(verdicts: Counter[str], *, as_json: bool) -> None:
     counts = {"same": verdicts["same"], "missed": verdicts["MISS"], "known_fault": verdicts["known fault"]}
     counts["not_here"] = verdicts["not here"]
     if as_json:
-        print(json.dumps({"event": "parity", **counts}), flush=True)
+        emit({"event": "parity", **counts})
         return
     faults = f", {counts['known_fault']:,} known to be wrong upstream" if counts["known_fault"] else ""
     print(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from rlhf_eval.cli.show import table
+from rlhf_eval.cli.words import emit
 from rlhf_eval.verbs.correlate import Correlated
 from rlhf_eval.verbs.plan import Design
 
 
 def designs(found: Sequence[Design], *, as_json: bool) -> None:
     """The designs side by side, the best one marked."""
-    from rlhf_eval.cli.show import table
-
     if as_json:
         for design in found:
-            print(json.dumps({"event": "design", **asdict(design)}))
+            emit({"event": "design", **asdict(design)})
         return
     rows = [
         [
@@ -40,8 +39,8 @@ def correlations(found: Sequence[Correlated], *, as_json: bool) -> None:
     for c in found:
         rho, tau = c.result.spearman, c.result.kendall
         if as_json:
-            print(json.dumps({"event": "correlation", "judge": c.judge, "baseline": c.baseline, "models": len(c.models),
-                              "spearman": asdict(rho), "kendall": asdict(tau), "swapped": c.swapped}))  # fmt: skip
+            about = {"judge": c.judge, "baseline": c.baseline, "models": len(c.models), "swapped": c.swapped}
+            emit({"event": "correlation", **about, "spearman": asdict(rho), "kendall": asdict(tau)})
             continue
         print(f"\n{len(c.models)} models, win rate against {c.baseline}, judge {c.judge}")
         print(f"  Spearman {rho.value:.3f}  95 % [{rho.low:.3f}, {rho.high:.3f}]")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from rlhf_eval.benchmarks.ratings import Rated, RatingBoard
+from rlhf_eval.cli.show import table
+from rlhf_eval.cli.words import emit
 
 
 def ratings(found: Sequence[RatingBoard], *, as_json: bool) -> None:
     """Print the rankings: strength, its interval, and the ranks that a model may still have."""
-    from rlhf_eval.cli.show import table
-
     if as_json:
         for board in found:
             for row in board.rows:
-                print(json.dumps({"event": "rating", "judge": board.judge, **asdict(row), "note": board.note}))
+                emit({"event": "rating", "judge": board.judge, **asdict(row), "note": board.note})
         return
     for board in found:
         print(f"\nBradley-Terry, judge {board.judge}: {board.comparisons:,} comparisons on {board.prompts:,} prompts")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from rlhf_eval.cli import show
+from rlhf_eval.cli.words import emit
 from rlhf_eval.records import Estimate
 from rlhf_eval.stages.card import Card
 from rlhf_eval.stages.suspects import Suspects
@@ -43,7 +44,7 @@ def lint(result: LintResult, path: str, *, as_json: bool) -> None:
     if as_json:
         written = [str(page) for page in result.written]
         doubted = {"doubted": _doubted(result.suspects)} if result.suspects else {}
-        _emit({"event": "data_card", "card": msgspec.to_builtins(result.card), **doubted, "written": written})
+        emit({"event": "data_card", "card": msgspec.to_builtins(result.card), **doubted, "written": written})
         return
     print(f"\n{card_text(result.card)}\n")
     if result.suspects:
@@ -81,7 +82,7 @@ def ablation(rows: Sequence[Ablation], judgments: str, *, as_json: bool) -> None
     if as_json:
         for row in rows:
             counts, card = dict(row.counts), msgspec.to_builtins(row.card)
-            _emit({"event": "rule", "rule": row.rule, "counts": counts, "card": card})
+            emit({"event": "rule", "rule": row.rule, "counts": counts, "card": card})
         return
     print()
     print(show.table(["", *(row.rule for row in rows)], [*_counts(rows), *_measures(rows)]))
@@ -112,7 +113,7 @@ def corrupt(result: CorruptResult, *, as_json: bool) -> None:
     if as_json:
         written = [str(page) for page in result.written]
         counts = {"run": result.run.id, "pairs": result.pairs, "flipped": result.flipped, "written": written}
-        _emit({"event": "corrupted", **counts})
+        emit({"event": "corrupted", **counts})
         return
     share = 100 * result.flipped / result.pairs
     print(f"\ncorrupt: {result.flipped:,} of {result.pairs:,} labels turned ({share:.4g} %)")
@@ -125,7 +126,7 @@ def corrupt(result: CorruptResult, *, as_json: bool) -> None:
 def verify(result: VerifyResult, *, as_json: bool) -> None:
     """Whether a set can be made again."""
     if as_json:
-        _emit({"event": "verify", **msgspec.to_builtins(result), "good": result.good})
+        emit({"event": "verify", **msgspec.to_builtins(result), "good": result.good})
         return
     said = "can be made again, to the last field" if result.good else "CANNOT be made again as it is"
     print(f"\n{result.run.id} {said}")
@@ -142,7 +143,7 @@ def verify(result: VerifyResult, *, as_json: bool) -> None:
 def route(result: RouteResult, *, as_json: bool) -> None:
     """What people are asked, and where."""
     if as_json:
-        _emit({"event": "route", **msgspec.to_builtins(result)})
+        emit({"event": "route", **asdict(result)})
         return
     print(f"\nroute: {result.drawn:,} of {result.open:,} undecided comparisons of {result.run} drawn for people")
     print(
@@ -161,7 +162,3 @@ def _of(e: Estimate) -> str:
 
 def _word(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-def _emit(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str), flush=True)

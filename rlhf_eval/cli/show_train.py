@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rlhf_eval.cli.words import emit, store_flag
 from rlhf_eval.verbs.session import Session
 from rlhf_eval.verbs.train import TrainResult
 
@@ -29,7 +30,7 @@ MEASURED = ("accuracy", "ece", "log_loss", "temperature", "prefers_longer")
 def trained(result: TrainResult, session: Session, *, as_json: bool, name: str = "train") -> None:
     """One training, finished or planned; ``name`` is its step in a recipe."""
     if as_json:
-        print(json.dumps({**_json(result), "verb": "train", "step": name}))
+        emit({**_json(result), "verb": "train", "step": name})
         return
     plan = result.plan
     size = f"{plan.rows:,} rows, {plan.tokens:,} tokens an epoch, {plan.steps:,} steps"
@@ -50,7 +51,7 @@ def trained(result: TrainResult, session: Session, *, as_json: bool, name: str =
         if estimate.name in MEASURED:
             spread = f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
             print(f"  {estimate.name} on {estimate.n:,} held-out prompts: {spread}")
-    where = f" --store {session.options.store}" if str(session.options.store) != "rlhf-eval-store" else ""
+    where = store_flag(session.options.store)
     print(f"  checkpoint: {result.checkpoint}")
     print(f"  results: {session.store.folder(result.run.id)}")
     if _scores(result):
@@ -73,15 +74,13 @@ def _base(result: TrainResult) -> str:
 
 
 def _json(result: TrainResult) -> dict[str, Any]:
-    from msgspec import to_builtins
-
     return {
         "event": "train",
         "run": result.run.id,
         "trainer": result.trainer,
-        "plan": to_builtins(result.plan),
-        "metrics": to_builtins(result.metrics),
+        "plan": result.plan,
+        "metrics": result.metrics,
         "checkpoint": str(result.checkpoint) if result.checkpoint else None,
-        "estimates": [to_builtins(estimate) for estimate in result.estimates],
+        "estimates": result.estimates,
         "resumed": result.resumed,
     }

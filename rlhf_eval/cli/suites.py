@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlhf_eval.cli import show
+from rlhf_eval.cli.words import emit
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import to_row
 from rlhf_eval.verbs.session import Session
@@ -43,7 +43,9 @@ def wanted(options: argparse.Namespace, table: Mapping[str, Any]) -> Suite | Non
 async def run(session: Session, suite: Suite, *, as_json: bool) -> None:
     """Run a suite and print its table."""
     result = await run_suite(session, suite)
-    if session.options.dry_run:
+    if session.options.dry_run and as_json:
+        emit(show.rehearsed("suite", "suite", session))
+    elif session.options.dry_run:
         print(f"\nsuite of {result.planned} runs, dry run: nothing was asked and nothing was stored")
         print(show.forecast(session))
     elif result.run is not None:
@@ -57,9 +59,9 @@ def _show(session: Session, result: SuiteResult, run: str, *, as_json: bool) -> 
         for line in result.lines:
             about = {"benchmark": line.benchmark, "seeds": line.seeds, "headline": line.headline, "p_holm": line.p_holm}
             gap = to_row(line.gap) if line.gap else None
-            print(json.dumps({"event": "estimate", **to_row(line.estimate), **about, "gap": gap}, ensure_ascii=False))
+            emit({"event": "estimate", **to_row(line.estimate), **about, "gap": gap})
         ended = {"verb": "suite", "run": run, "runs": len(result.cells), "planned": result.planned}
-        print(json.dumps({"event": "done" if result.trouble is None else "partial", **ended}))
+        emit({"event": "done" if result.trouble is None else "partial", **ended})
         return
     print(_table(result))
     print(f"  results: {session.store.folder(run)}")
