@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,8 @@ async def verify(session: Session, table: Mapping[str, Any]) -> VerifyResult:
     """Make a set again; raises UserError where its run or an input is gone, GateFailed on a difference with ``strict``."""
     settings = build(Settings, table, where="verify")
     run = _run_of(session, settings.set)
+    # As the set was made: the limit and the seed that it was made with, not those of this command.
+    session = Session(replace(session.options, seed=run.seed, limit=run.config.get("limit")))
     stored = _by_id(session.read(PreferencePair, run), session.read(Demonstration, run))
     again, judgments, source = _select_again(session, run)
     same = sum(again.get(identity) == record for identity, record in stored.items())
@@ -104,12 +106,10 @@ async def verify(session: Session, table: Mapping[str, Any]) -> VerifyResult:
     words = [f"the rule does not make {identity} any more" for identity in sorted(lost)]
     words += [f"the rule now also makes {identity}" for identity in sorted(extra)]
     words += [f"{i} has changed" for i in sorted(stored.keys() & again.keys()) if stored[i] != again[i]]
-    # Doors of its own: one that another verb of this session has opened would ask the model.
-    sealed = Session(session.options)
-    try:
-        fates, told = await _replay(sealed, source, judgments, settings.judge)
+    try:  # by doors of its own: one that another verb has opened would ask the model
+        fates, told = await _replay(session, source, judgments, settings.judge)
     finally:
-        await sealed.close()
+        await session.close()
     changed = len(stored) - len(lost) - same
     result = VerifyResult(
         run=run, records=len(stored), same=same, lost=len(lost) + changed, extra=len(extra), judgments=fates,

@@ -75,6 +75,11 @@ def test_verify_makes_a_set_again_by_run_and_by_file(judged: Any) -> None:
     assert judged("verify", "nothing").code == 2
 
 
+def test_verify_makes_a_set_again_with_the_limit_that_it_was_made_with(judged: Any) -> None:
+    judged.done("pairs", "--limit", "5")
+    assert judged.done("verify", "--strict", "--json").events[0]["records"] == 10
+
+
 def test_verify_fails_the_gate_where_the_judge_is_another_now(judged: Any) -> None:
     judged.done("pairs")
     shown = judged.done("verify", "--judge-model", "mock:judge?bias=2").out
