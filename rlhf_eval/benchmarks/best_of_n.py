@@ -98,7 +98,7 @@ def _scored(model: str, proxy: str, gold: str, by_judge: Mapping[str, Mapping[st
         prompt: sorted(own.keys() & truth.get(prompt, {}).keys()) for prompt, own in chosen.items()
     }
     sizes = [len(ids) for ids in shared.values()]
-    most = max(set(sizes), key=lambda size: (sizes.count(size), size))
+    most = max(set(sizes), key=lambda size: (sizes.count(size), size), default=0)
     kept = [prompt for prompt, ids in shared.items() if len(ids) == most]
     if most < 1:
         raise UserError(f"{proxy} and {gold} scored no answer of {model} in common; there is no best-of-n curve")

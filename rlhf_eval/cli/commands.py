@@ -265,7 +265,7 @@ def _cache(options: argparse.Namespace) -> int:
         if options.action == "prune":
             if options.older_than is None and options.max_mb is None:
                 raise UserError("cache prune needs a rule: --older-than DAYS, --max-mb MB, or both")
-            size = int(options.max_mb * 1e6) if options.max_mb is not None else None
+            size = options.max_mb * 1e6 if options.max_mb is not None else None
             removed = cache.prune(older_than_days=options.older_than, max_bytes=size)
             print(f"removed {removed:,} replies")
         show.cache(cache.stats(), session, as_json=options.json)

@@ -10,6 +10,7 @@ network file systems, where SQLite's locks do not hold.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 import warnings
@@ -74,13 +75,16 @@ class ResponseCache:
         row = self._guarded(lambda: self._connection.execute(query).fetchone())
         return CacheStats(entries=row[0], bytes=row[1], oldest=row[2], newest=row[3])
 
-    def prune(self, *, older_than_days: float | None = None, max_bytes: int | None = None) -> int:
+    def prune(self, *, older_than_days: float | None = None, max_bytes: float | None = None) -> int:
         """Forget replies unused for so many days, then the least recently used beyond so many bytes; returns how many.
 
         ``used`` is kept to the hour. Raises UserError if neither limit is given.
         """
         if older_than_days is None and max_bytes is None:
             raise UserError("prune needs a limit: older_than_days, max_bytes, or both")
+        for limit in (older_than_days, max_bytes):
+            if limit is not None and not 0 <= limit < math.inf:
+                raise UserError(f"prune: the limit is {limit}; it must be a number of at least 0")
         return self._guarded(lambda: self._prune(older_than_days, max_bytes))
 
     def close(self) -> None:
@@ -119,7 +123,7 @@ class ResponseCache:
         with self._transaction():
             self._connection.executemany(_PUT, rows)
 
-    def _prune(self, older_than_days: float | None, max_bytes: int | None) -> int:
+    def _prune(self, older_than_days: float | None, max_bytes: float | None) -> int:
         removed = 0
         with self._transaction():
             if older_than_days is not None:

@@ -17,6 +17,8 @@ from rlhf_eval.verbs.trained import trained
 
 _STORED = re.compile(r"^(?:(?P<name>[\w.@+-]+)=)?run:(?P<ref>.+)$")
 
+PROMPTS = "prompts"
+"""The run of the prompts among an evaluation's inputs, beside those of stored sides under their names."""
 TOKENS = "tokens"
 """Where a copy of a stored answer keeps its length: its usage was booked by the run that bought it."""
 
@@ -36,6 +38,8 @@ def open_arms(session: Session, specs: Sequence[str], generate: Mapping[str, Any
     arms = [_arm(session, spec, generate) for spec in specs]
     names = [arm.name for arm in arms]
     for name in names:
+        if name == PROMPTS:
+            raise UserError(f"a side cannot be called '{PROMPTS}', as the run calls what it asks; write NAME=SPEC")
         if names.count(name) > 1:
             raise UserError(f"two sides are called '{name}'; give each a name of its own: NAME=SPEC")
     return arms

@@ -77,6 +77,8 @@ def _reference(path: Path, column: str, name: str) -> dict[str, float]:
     )
     numeric = [f for f in fields if f != named and any(math.isfinite(_number(row, f)) for row in rows)]
     scored = column or (numeric[0] if numeric else "")
+    if not scored:
+        raise UserError(f"{path}: no column holds numbers; found: {', '.join(fields) or 'nothing'}")
     for wanted in (named, scored):
         if wanted not in fields:
             raise UserError(f"{path}: no column '{wanted}'.{nearest(wanted, fields)}")

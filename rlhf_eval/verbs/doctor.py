@@ -72,8 +72,8 @@ def _accelerator() -> Check:
 
 
 def _store(store: Path) -> Check:
-    place = store if store.exists() else store.absolute().parent
-    if os.access(place, os.W_OK):
+    place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
         return Check("store", True, f"{store} can be written")
     return Check("store", False, f"{store} cannot be written; name another folder with --store")
 

@@ -30,7 +30,7 @@ from rlhf_eval.records import Completion, Estimate, Judgment, Outcome, Prompt, R
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.flow import Generation
 from rlhf_eval.stats.intervals import Interval, mean_interval, paired
-from rlhf_eval.verbs.arms import Arm, answer_tokens, answers_of, is_stored, open_arms
+from rlhf_eval.verbs.arms import PROMPTS, Arm, answer_tokens, answers_of, is_stored, open_arms
 from rlhf_eval.verbs.decide import Decision
 from rlhf_eval.verbs.flow import Bench, FlowResult, Ledger, account, follow, open_judge, prompt_source
 from rlhf_eval.verbs.human import corrected
@@ -196,7 +196,7 @@ async def evaluate(session: Session, table: Mapping[str, Any]) -> EvaluateResult
     source = _source(session, task)
     items = labelled(session, source, settings.labels) if shape == "labels" else None
     prompts = items.prompts if items else session.prompts(source)
-    inputs = {"prompts": source.id, **{arm.name: arm.stored for arm in arms if arm.stored}}
+    inputs = {PROMPTS: source.id, **{arm.name: arm.stored for arm in arms if arm.stored}}
     scoring = Scoring(task=task, prompts=prompts, arms=arms, items=items)
     made_with = manifest(session, prompts, arms, bench)
     if unequal_budgets(made_with):
@@ -286,6 +286,8 @@ def _check_sides(task: Task) -> None:
         raise UserError(f"evaluate {name} measures a judge (--judge, --judge-model), not a model; leave --model out")
     if settings.stop_when == "decided" and (task.shape != "versus" or len(_specs(settings)) != 2):
         raise UserError("--stop-when decided needs one --model and one --baseline: it is one decision that is made")
+    if settings.labels != GOLD and task.shape != "labels":
+        raise UserError(f"--labels belongs to benchmarks that measure a judge; evaluate {name} reads no labels")
     if settings.human and task.shape != "versus":
         raise UserError("--human corrects a win rate; this benchmark has none")
 
@@ -440,3 +442,5 @@ def _content(path: str) -> str:
         return "".join(file.read_text(encoding="utf-8") for file in files)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error

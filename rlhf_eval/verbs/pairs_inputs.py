@@ -119,7 +119,9 @@ def read_inputs(session: Session, settings: Settings, source: Run, *, needs_scor
     people = [j for path in names(settings.labels) for j in human.read(Path(path)).judgments]
     everything = [*stored, *people]
     if not everything and needs_scores:
-        raise UserError(f"run {source.id} holds no judgments; run 'rlhf-eval judge --completions {source.id}' first")
+        judged = "every prompt failed or was skipped; the same judge command says why"
+        other = f"run 'rlhf-eval judge --completions {source.id}' first"
+        raise UserError(f"run {source.id} holds no judgments; {judged if source.verb == 'judge' else other}")
     truth = [j for j in everything if settings.calibrate and j.judge.startswith(settings.truth)]
     if settings.truth_run:
         truth += session.read(Judgment, session.store.find(settings.truth_run))

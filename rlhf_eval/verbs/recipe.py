@@ -80,6 +80,10 @@ def find_recipe(name: str) -> Path:
 def read_recipe(path: Path) -> dict[str, dict[str, Any]]:
     """The steps of a recipe, as written; raises UserError on one that is no verb."""
     tables = read_yaml(path)
+    if not tables:
+        raise UserError(
+            f"{path}: the recipe has no step; begin with load: {{source: jsonl, path: prompts.jsonl}}"
+        )
     check_tables(tables, str(path))
     return tables
 

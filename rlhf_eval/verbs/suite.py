@@ -161,11 +161,14 @@ def _plans(row: int, table: Mapping[str, Any], suite: Suite) -> list[Plan]:
     """The runs that one benchmark of the suite stands for."""
     name = str(table.get("benchmark", Settings().benchmark))
     own = {**table, "benchmark": name}
+    for key in ("judge", "generate"):
+        if not isinstance(own.get(key, {}), Mapping):
+            raise UserError(f"{name}: '{key}' must be a table of settings, not {own[key]!r}")
     if _measures_judges(own):
         tables = [{**own, "judge": {**own.get("judge", {}), **judge}} for judge in suite.judges or ({},)]
         return [Plan(row=row, benchmark=name, table=made) for made in tables]
     given = own.get("model", ())
-    own["model"] = (*((given,) if isinstance(given, str) else given), *suite.models)
+    own["model"] = (*(given if isinstance(given, list | tuple) else (given,)), *suite.models)
     if not suite.seeds:
         return [Plan(row=row, benchmark=name, table=own)]
     return [

@@ -127,6 +127,17 @@ def test_several_bad_rows_are_one_line(loaded: Any) -> None:
         (("generate", "--model", "mock:echo", "--temperature", "inf"), "temperature is inf; it must be a number"),
         (("generate", "--model", "mock:echo", "--set", "stop={3: x}"), "YAML reads a key as 3, which is no name"),
         (("lint", "prompts.jsonl", "--limit", "0"), "--limit is 0; it must"),
+        (
+            ("evaluate", "winrate", "--model", "prompts=mock:echo", "--baseline", "mock:writer"),
+            "cannot be called 'prompts'",
+        ),
+        (
+            ("evaluate", "gsm8k", "--model", "mock:echo", "--labels", "x"),
+            "--labels belongs to benchmarks that measure a judge",
+        ),
+        (("correlate", "words.csv"), "words.csv: no column holds numbers; found: model, home"),
+        (("run", "blank.yaml"), "blank.yaml: the recipe has no step"),
+        (("evaluate", "suite.yaml"), "winrate: 'generate' must be a table of settings, not 3"),
         (("run", "demo", "--config", "more.yaml"), "a recipe holds its own settings; leave out --config"),
         (("judge", "--judge-model", "mock:judge"), "holds no completions; run 'rlhf-eval generate"),
         (("judge", "--judge", "pairwize"), "no judge 'pairwize'. Did you mean 'pairwise'?"),
@@ -146,6 +157,9 @@ def test_several_bad_rows_are_one_line(loaded: Any) -> None:
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(loaded: Any, words: tuple[str, ...], said: str) -> None:
+    (loaded.home / "words.csv").write_text("model,home\na,b\n")
+    (loaded.home / "blank.yaml").write_text("")
+    (loaded.home / "suite.yaml").write_text("benchmarks: [{benchmark: winrate, generate: 3}]")
     assert said in refused(loaded, *words)
 
 
@@ -164,6 +178,17 @@ def test_a_store_without_a_name_is_not_the_folder_where_one_stands(cli: Any) -> 
 
 def test_a_prune_without_a_rule_is_named(answered: Any) -> None:
     assert "cache prune needs a rule" in refused(answered, "cache", "prune")
+    assert "the limit is -1.0; it must be" in refused(answered, "cache", "prune", "--older-than", "-1")
+    assert "the limit is nan; it must be" in refused(answered, "cache", "prune", "--max-mb", "nan")
+
+
+def test_what_no_judge_could_grade_and_labels_that_are_no_text_are_named(answered: Any) -> None:
+    graded = ("evaluate", "best_of_n", "--model", "mock:writer", "--judge-model", "mock:judge")
+    assert "there is no best-of-n curve" in refused(answered, *graded)
+    (answered.home / "labels.jsonl").write_bytes(b"caf\xe9\n")
+    sides = ("--model", "mock:writer", "--baseline", "mock:echo", "--judge-model", "mock:judge")
+    line = refused(answered, "evaluate", "winrate", *sides, "--human", "labels.jsonl")
+    assert "labels.jsonl: not UTF-8 at byte 3" in line
 
 
 def test_a_template_that_is_not_there_is_named(answered: Any) -> None:
