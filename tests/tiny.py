@@ -6,13 +6,16 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlhf_eval.records import Completion, Demonstration, PreferencePair, Prompt
+from rlhf_eval.sandbox import checkpoint as sandbox_checkpoint
 from trainers.data import Example
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "two", "plus", "is", "four", "please"]
@@ -46,6 +49,18 @@ def checkpoint(folder: Path, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     LlamaForCausalLM(config()).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
+    return folder
+
+
+@cache
+def shallow_policy() -> TemporaryDirectory[str]:
+    """The sandbox's policy with two of its five layers: it knows the words and talks nonsense, in half the time."""
+    whole = sandbox_checkpoint("policy")
+    model = AutoModelForCausalLM.from_pretrained(whole)
+    model.model.layers, model.config.num_hidden_layers = model.model.layers[:2], 2
+    folder = TemporaryDirectory()  # which lasts as long as this process
+    model.save_pretrained(folder.name)
+    AutoTokenizer.from_pretrained(whole).save_pretrained(folder.name)
     return folder
 
 

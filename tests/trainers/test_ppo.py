@@ -1,4 +1,4 @@
-"""The loop of policy gradients on the sandbox's policy: identities, invariants, resuming, refusals, and that it learns."""
+"""The loop of policy gradients on a shallow policy: identities, invariants, resuming, refusals, and that it learns."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import killed
+from tiny import killed, shallow_policy
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Prompt
-from rlhf_eval.sandbox import checkpoint
 from rlhf_eval.sandbox.gold import reward as gold_of
 from rlhf_eval.sandbox.world import prompts as sandbox
 from rlhf_eval.stages.training import Data, Job
@@ -31,7 +30,7 @@ from trainers.rewards import Seen
 from trainers.rollout import collate, micro_batches
 from trainers.sampling import Ask, Drawn, HfSampler
 
-POLICY = str(checkpoint("policy"))
+POLICY = shallow_policy().name
 SMALL: dict[str, Any] = {
     "prompts": 4, "samples": 2, "steps": 4, "max_new_tokens": 8, "learning_rate": 3e-4, "eval_prompts": 4,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Reward models from the sandbox's policy: what changes no number, what TRL makes of the same rows, and what is saved."""
+"""Reward models from a shallow policy: what changes no number, what TRL makes of the same rows, and what is saved."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from tiny import shallow_policy  # noqa: E402
+
 from rlhf_eval.config import as_settings  # noqa: E402
 from rlhf_eval.errors import UserError  # noqa: E402
 from rlhf_eval.models import open_model  # noqa: E402
 from rlhf_eval.models.local.heads import combined, read_heads  # noqa: E402
 from rlhf_eval.records import Completion, Message, PreferencePair, Prompt, to_json  # noqa: E402
-from rlhf_eval.sandbox import checkpoint  # noqa: E402
 from rlhf_eval.stages.pairs import Labelled  # noqa: E402
 from rlhf_eval.stages.training import Data, Job, Metrics, Stepwise  # noqa: E402
 from trainers.batch import Layout  # noqa: E402
@@ -37,7 +38,7 @@ from trainers.reward_data import (  # noqa: E402
 )
 from trainers.reward_model import Config, Objective, plan, train  # noqa: E402
 
-POLICY = str(checkpoint("policy"))
+POLICY = shallow_policy().name
 ANSWERS = ("5", "The answer is 5.", "7 7 7", "apple pear plum stone leaf")
 
 
