@@ -189,11 +189,11 @@ def _scored(rows: Rows, config: Config) -> list[Estimate]:
         settings = {**about, **gates, "length_coefficient": controlled.coefficients[0]}
         found.append(estimate("length_controlled", controlled.adjusted, failed=failed, settings=settings))
     if config.difficulty:
-        found.append(_published(rows, config, about))
+        found.append(_published(rows, config, about, failed))
     return found
 
 
-def _published(rows: Rows, config: Config, about: Mapping[str, object]) -> Estimate:
+def _published(rows: Rows, config: Config, about: Mapping[str, object], failed: int) -> Estimate:
     difficulty = read_difficulty(Path(config.difficulty))
     if len(difficulty) != len(rows.preference):
         raise UserError(
@@ -208,6 +208,7 @@ def _published(rows: Rows, config: Config, about: Mapping[str, object]) -> Estim
         low=0.0,
         high=1.0,
         n=len(rows.judged),
+        failed=failed,
         method="AlpacaEval 2 GLM; no interval of its own",
         settings={**about, "published_se": fit.published_se, "c": fit.c, "note": fit.note},
     )

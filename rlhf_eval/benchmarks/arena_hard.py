@@ -55,6 +55,10 @@ class Games:
     style: Floats
     """Tokens or words, headers, lists, bold of the model, shape (games, 4)."""
     baseline_style: Floats
+    unreadable: int = 0
+    """Judgments that gave no verdict."""
+    lost: int = 0
+    """Prompts without any readable game."""
 
 
 def score(evidence: Evidence, config: Config) -> list[Estimate]:
@@ -72,11 +76,11 @@ def games(evidence: Evidence) -> list[Games]:
     """The readable games, grouped by judge, model and baseline."""
     groups: dict[tuple[str, str, str], list[Judgment]] = defaultdict(list)
     for judgment in evidence.judgments:
-        if len(judgment.completion_ids) == 2 and judgment.scores:
+        if len(judgment.completion_ids) == 2:
             model, baseline = (evidence.completions[c].model for c in judgment.completion_ids)
             if evidence.baseline in ("", baseline):
                 groups[judgment.judge, model, baseline].append(judgment)
-    return [_games(evidence, key, groups[key]) for key in sorted(groups)]
+    return [_games(evidence, key, groups[key]) for key in sorted(groups) if any(j.scores for j in groups[key])]
 
 
 def exploded(group: Games) -> Floats:
@@ -84,7 +88,8 @@ def exploded(group: Games) -> Floats:
     return np.repeat(group.share, group.weight.astype(np.int64))
 
 
-def _games(evidence: Evidence, key: tuple[str, str, str], judgments: Sequence[Judgment]) -> Games:
+def _games(evidence: Evidence, key: tuple[str, str, str], asked: Sequence[Judgment]) -> Games:
+    judgments = [judgment for judgment in asked if judgment.scores]
     sides = np.array([[_style(evidence.completions[c]) for c in j.completion_ids] for j in judgments], dtype=np.float64)
     return Games(
         judge=key[0],
@@ -95,6 +100,8 @@ def _games(evidence: Evidence, key: tuple[str, str, str], judgments: Sequence[Ju
         weight=np.array([float(j.metadata.get("weight", 1)) for j in judgments]),
         style=sides[:, 0],
         baseline_style=sides[:, 1],
+        unreadable=len(asked) - len(judgments),
+        lost=len({j.prompt_id for j in asked} - {j.prompt_id for j in judgments}),
     )
 
 
@@ -107,11 +114,14 @@ def _style(completion: Completion) -> list[int]:
 
 
 def _scored(group: Games, config: Config) -> list[Estimate]:
-    about: dict[str, object] = {"model": group.model, "baseline": group.baseline, "judge": group.judge}
+    about: dict[str, object] = {
+        "model": group.model, "baseline": group.baseline, "judge": group.judge, "unreadable": group.unreadable,
+    }  # fmt: skip
     repeats = group.weight.astype(np.int64)
     prompts = np.array(group.prompt)
     weighted = wilson(exploded(group), np.repeat(prompts, repeats), level=config.level)
-    found = [estimate("win_rate_published", weighted, settings={**about, "rows": int(repeats.sum())})]
+    rows = {**about, "rows": int(repeats.sum())}
+    found = [estimate("win_rate_published", weighted, failed=group.lost, settings=rows)]
     if config.style == "none":
         return found
     pairs = zip(group.style.T, group.baseline_style.T, strict=True)
@@ -119,7 +129,7 @@ def _scored(group: Games, config: Config) -> list[Estimate]:
     controlled = length_controlled(group.share, features[:, features.any(axis=0)], prompts, level=config.level)
     if controlled.adjusted is not None:
         gates = {"variance_inflation": controlled.variance_inflation, "overlap": controlled.overlap}
-        found.append(estimate("style_controlled", controlled.adjusted, settings={**about, **gates}))
+        found.append(estimate("style_controlled", controlled.adjusted, failed=group.lost, settings={**about, **gates}))
     if config.style == "published":
         found.append(_published(group, about))
     return found
@@ -134,5 +144,5 @@ def _published(group: Games, about: dict[str, object]) -> Estimate:
     value = float(fit.scores[0])
     return Estimate(
         name="style_controlled_published", value=value, low=min(low, value), high=max(high, value),
-        n=len(set(group.prompt)), method=fit.method, settings={**about, "note": fit.note, "level": 0.9},
+        n=len(set(group.prompt)), failed=group.lost, method=fit.method, settings={**about, "note": fit.note, "level": 0.9},
     )  # fmt: skip

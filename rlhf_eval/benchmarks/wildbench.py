@@ -17,7 +17,7 @@ import numpy as np
 
 from rlhf_eval.benchmarks.evidence import Evidence, Grades, Shape, estimate, nothing_to_score
 from rlhf_eval.records import Estimate, Judgment
-from rlhf_eval.stats.intervals import Interval, mean_interval
+from rlhf_eval.stats.intervals import Interval, bounded_mean, mean_interval
 
 SHAPE: Shape = "answers"
 FORMAT = "wildbench"
@@ -63,16 +63,20 @@ def _scaled(interval: Interval, factor: float, shift: float) -> Interval:
 def _rewards(evidence: Evidence, config: Config) -> list[Estimate]:
     groups: dict[tuple[str, str, str], list[Judgment]] = defaultdict(list)
     for judgment in evidence.judgments:
-        if len(judgment.completion_ids) == 2 and judgment.scores:
+        if len(judgment.completion_ids) == 2:
             model, opponent = (evidence.completions[c].model for c in judgment.completion_ids)
             groups[judgment.judge, model, opponent].append(judgment)
-    return [_reward(evidence, key, group, config) for key, group in sorted(groups.items())]
+    found = sorted(groups.items())
+    return [_reward(evidence, key, group, config) for key, group in found if any(j.scores for j in group)]
 
 
-def _reward(evidence: Evidence, key: tuple[str, str, str], group: Sequence[Judgment], config: Config) -> Estimate:
+def _reward(evidence: Evidence, key: tuple[str, str, str], asked: Sequence[Judgment], config: Config) -> Estimate:
+    group = [judgment for judgment in asked if judgment.scores]
     values = [reward(evidence, judgment, config.margin) for judgment in group]
-    interval = mean_interval(values, np.array([j.prompt_id for j in group]), level=config.level)
-    return estimate("reward", interval, settings={"judge": key[0], "model": key[1], "baseline": key[2]})
+    interval = bounded_mean(values, -1, 1, np.array([j.prompt_id for j in group]), level=config.level)
+    about = {"judge": key[0], "model": key[1], "baseline": key[2], "unreadable": len(asked) - len(group)}
+    lost = {j.prompt_id for j in asked} - {j.prompt_id for j in group}
+    return estimate("reward", interval, failed=len(lost), settings=about)
 
 
 def reward(evidence: Evidence, judgment: Judgment, margin: int) -> float:

@@ -194,6 +194,16 @@ def test_arena_hard_weighs_strong_verdicts_only_as_published(make: Maker) -> Non
     assert found["win_rate_published"] == pytest.approx(3.5 / 6)
 
 
+@pytest.mark.parametrize("benchmark", [arena_hard, wildbench])
+def test_every_number_of_a_comparison_tells_what_was_lost(make: Maker, benchmark: Any) -> None:
+    for n, shares in enumerate([(A, A), (A, NONE), (NONE, NONE), (B, A), (TIE, B)]):
+        pair = make.answers(str(n), [f"mine {n}" + " word" * n, "base is what it is"], ["mine", "base"])
+        for order, share in zip(((0, 1), (1, 0)), shares, strict=True):
+            make.judge(pair, share, order=order)
+    found = benchmark.score(make.evidence(), benchmark.Config())
+    assert {(e.failed, e.settings["unreadable"], e.n) for e in found if e.name != "flip_rate"} == {(1, 3, 4)}
+
+
 def test_style_is_counted_outside_code() -> None:
     style = counts("# T\n- **one**\n1. two\n```\n# no\n- no **no**\n```\n__b__")
     assert (style.headers, style.lists, style.bold) == (1, 2, 2)
