@@ -94,7 +94,7 @@ def wilson(
     found = wilson_from_se(mean, se, n, df=df, level=level, method=method)
     if not _hardly_differ(_cluster_sums(y - 0.5, clusters), mean, se, n):
         return found
-    unseen = _unseen(n, level)
+    unseen = unseen_share(n, level)
     low, high = min(found.low, mean - unseen * mean), max(found.high, mean + unseen * (1 - mean))
     return replace(found, low=low, high=high, note=found.note or UNSEEN)
 
@@ -151,7 +151,7 @@ def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, lev
     no_spread = plain.n == 1 or plain.se == 0
     alike = bounded and not no_spread
     if alike and _hardly_differ(_cluster_sums(gaps, clusters), (1 + plain.value) / 2, plain.se / 2, plain.n):
-        unseen, note = _unseen(plain.n, level), note or UNSEEN
+        unseen, note = unseen_share(plain.n, level), note or UNSEEN
         low = min(low, plain.value - unseen * (1 + plain.value))
         high = max(high, plain.value + unseen * (1 - plain.value))
     if no_spread:
@@ -266,7 +266,7 @@ def _hardly_differ(sums: Floats, mean: float, se: float, n: int) -> bool:
     return one_sided and mean * (1 - mean) >= NARROW * n * se**2
 
 
-def _unseen(n: int, level: float) -> float:
+def unseen_share(n: int, level: float) -> float:
     """Share of a kind of prompts that may well be missing among ``n``: Clopper and Pearson's upper limit for 0 of n."""
     return 1.0 - float(((1 - level) / 2) ** (1 / n))
 

@@ -10,7 +10,8 @@ between groups; Cameron and Miller (2015) for the clustered covariance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +20,7 @@ from scipy import special
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
 from rlhf_eval.stats.bootstrap import bootstrap_totals, sum_by_cluster
-from rlhf_eval.stats.intervals import Interval
+from rlhf_eval.stats.intervals import Interval, unseen_share, within
 
 
 def krippendorff_interval(
@@ -115,12 +116,29 @@ def difference_of_groups(
     sums = np.bincount(index, weights=x * residual, minlength=count) / float(x @ x)
     smaller = min(sizes)  # the spread of the rarer group is what is known worst
     se = math.sqrt(smaller / (smaller - 1) * float(sums @ sums))
+    se = se if se > 1e-13 * float(np.abs(y).max()) else 0.0  # what rounding leaves is no spread
     half = float(special.stdtrit(2 * smaller - 2, (1 + level) / 2)) * se
-    return Interval(
+    found = Interval(
         value=value, low=value - half, high=value + half, se=se, n=count, n_eff=count, level=level,
         method="difference of two groups, clustered SE, t" + (f", within {cells} strata" if strata is not None else ""),
         note="" if se else "no spread between clusters: the standard error of 0 is not believable",
     )  # fmt: skip
+    if se or y.min() < 0 or y.max() > 1:
+        return found
+    return _of_steady_shares(found, (float(y[inside].mean()), float(y[~inside].mean())), sizes)
+
+
+def _of_steady_shares(found: Interval, shares: tuple[float, float], sizes: Sequence[int]) -> Interval:
+    """The interval of a difference of two shares without a spread: each side leaves room for what it has not seen.
+
+    The two sides' limits are put together as MOVER does (Zou and Donner 2008).
+    """
+    one, other = shares
+    a, b = (unseen_share(size, found.level) for size in sizes)
+    low = found.value - math.hypot(a * one, b * (1 - other))
+    high = found.value + math.hypot(a * (1 - one), b * other)
+    method = "difference of two steady shares, Clopper-Pearson limits, MOVER"
+    return within(replace(found, low=low, high=high, method=method), -1, 1)
 
 
 def fair_gap(share: float, accuracy: float, agreement: float = 1.0) -> float:

@@ -78,6 +78,16 @@ def test_strata_take_out_what_the_stratum_explains() -> None:
         difference_of_groups([1, 0, 1], [True, False, False])
 
 
+def test_a_few_verdicts_without_spread_show_no_favour_for_certain() -> None:
+    """Right on its two own answers, wrong on two others: a fair judge does that once in sixteen times."""
+    for size in (2, 3):
+        found = difference_of_groups([1] * size + [0] * size, [True] * size + [False] * size, level=0.996)
+        assert found.low < 0 < found.value == found.high == 1
+    many = difference_of_groups([1] * 40 + [0] * 40, [True] * 40 + [False] * 40)
+    assert many.low > 0.8
+    assert difference_of_groups([3, 3, 1, 1], [True, True, False, False]).se == 0
+
+
 def test_the_interval_of_a_difference_of_groups_holds_its_level() -> None:
     rng = np.random.default_rng(4)
     held = 0
