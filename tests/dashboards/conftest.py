@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -76,12 +76,6 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return opened
 
 
-@pytest.fixture
-def hostile_answers() -> Mapping[str, str]:
-    """What the evil model answers, by what it tries."""
-    return HOSTILE
-
-
 @pytest.fixture(scope="session")
 def hostile() -> Callable[[Store], None]:
     """What puts the evil model's run into a store."""
@@ -141,38 +135,51 @@ def _wait(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """One browser for a module: its driver keeps an event loop running, which other modules could not stand."""
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One browser for a module: its driver keeps an event loop running, which other modules could not stand.
+
+    Its profile is on the disk, where the app's scripts, several megabytes, are kept compiled.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if binary is None:
         pytest.skip("no Chromium is installed")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--process-per-site"]
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=binary, args=arguments)
+        browser = driver.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"), executable_path=binary, args=arguments, reduced_motion="reduce",
+            viewport={"width": 1440, "height": 1000},
+        )  # fmt: skip
         yield browser
         browser.close()
-
-
-@pytest.fixture(scope="module")
-def profile(chromium: Any) -> Iterator[Any]:
-    """One profile for a module: the app's scripts, several megabytes, are fetched and compiled once."""
-    context = chromium.new_context(viewport={"width": 1440, "height": 1000})
-    yield context
-    context.close()
 
 
 MENU = {"exclude": [["[data-testid=stSidebarNav]"]]}
 LISTS = ("list", "listitem")
 """Streamlit's own menu has lists that are none, which no page can mend: of these two rules alone it is left out."""
+MILD = ("region", "hidden-content", "landmark-one-main", "empty-table-header")
+"""Rules that take long and find nothing serious."""
+
+GO = """path => new Promise(begun => {
+  const app = document.querySelector('[data-testid=stApp]')
+  new MutationObserver(begun).observe(app, {attributeFilter: ['data-test-script-state']})
+  history.pushState({}, '', path)
+  dispatchEvent(new PopStateEvent('popstate'))
+})"""
+COLOURED = """scheme => {
+  const background = getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor
+  const light = parseInt(background.slice(background.indexOf('(') + 1)) > 127
+  return light === (scheme === 'light') && !document.getAnimations().some(one => one instanceof CSSTransition)
+}"""
 
 
 class Visitor:
     """A browser tab that notes what goes wrong and what would leave this machine."""
 
-    def __init__(self, profile: Any, base: str) -> None:
+    def __init__(self, chromium: Any, base: str) -> None:
         self.base = base
-        self.page = profile.new_page()
+        self.schemes = ["light", "dark"]
+        self.page = chromium.new_page()
         self.errors: list[str] = []
         self.abroad: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -184,8 +191,15 @@ class Visitor:
             self.abroad.append(request.url)
 
     def open(self, path: str) -> Any:
-        """Go to a page of the app and wait until it is drawn."""
+        """Load a page of the app, in its frame, and wait until it is drawn."""
         self.page.goto(f"{self.base}/{path}")
+        self.settle()
+        assert self.page.locator("[data-testid=stSidebarNav]").is_visible(), "a deep link opens the page in its frame"
+        return self.page
+
+    def turn(self, path: str) -> Any:
+        """Go to a page as Back and Forward do: the app draws it without being loaded again, at a third of the work."""
+        self.page.evaluate(GO, f"/{path}")
         self.settle()
         return self.page
 
@@ -196,35 +210,53 @@ class Visitor:
         self.page.wait_for_function("!document.querySelector('[data-stale=true]')", timeout=60_000)
 
     def barriers(self) -> list[str]:
-        """What axe finds serious in the page as it stands, in light and in dark."""
-        from axe_playwright_python.sync_playwright import Axe
+        """What axe finds serious in the page as it stands, in light and in dark; it begins with the colours that are on."""
+        from axe_playwright_python.base import AXE_SCRIPT
 
+        if self.page.evaluate("!window.axe"):
+            self.page.evaluate(AXE_SCRIPT)
         serious = []
-        for scheme in ("light", "dark"):
+        for scheme in self.schemes:
             self.page.emulate_media(color_scheme=scheme)
-            self.page.wait_for_timeout(150)
-            options: dict[str, Any] = {"resultTypes": ["violations"]}
-            if scheme == "dark":
-                options["runOnly"] = ["color-contrast"]  # nothing else changes with the colours
+            self.page.wait_for_function(COLOURED, arg=scheme)
+            if scheme == self.schemes[0]:
+                found = self._violations(None, {"rules": {rule: {"enabled": False} for rule in (*LISTS, *MILD)}})
+                found += self._violations(MENU, {"runOnly": list(LISTS)})
             else:
-                options["rules"] = {rule: {"enabled": False} for rule in LISTS}
-            found = Axe().run(self.page, options=options).response["violations"]
-            if scheme == "light":
-                found += Axe().run(self.page, context=MENU, options={"runOnly": list(LISTS)}).response["violations"]
+                found = self._violations(None, {"runOnly": ["color-contrast"]})  # nothing else changes with the colours
             serious += [
                 f"{scheme}: {rule['id']}: {node['html'][:200]}"
                 for rule in found
                 if rule["impact"] in ("serious", "critical")
                 for node in rule["nodes"]
             ]
+        self.schemes.reverse()
         return serious
+
+    def _violations(self, context: Any, options: dict[str, Any]) -> list[dict[str, Any]]:
+        run = "async ([context, options]) => (await axe.run(context || document, options)).violations"
+        found: list[dict[str, Any]] = self.page.evaluate(run, [context, {"resultTypes": ["violations"], **options}])
+        return found
+
+    def close(self) -> None:
+        """Nothing may have failed and nothing may have asked for another host."""
+        self.page.close()
+        assert not self.errors
+        assert not self.abroad
 
 
 @pytest.fixture
-def visitor(profile: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
-    """A fresh tab; at the end nothing may have failed and nothing may have asked for another host."""
-    visit = Visitor(profile, site[0])
+def visitor(chromium: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
+    """A fresh tab."""
+    visit = Visitor(chromium, site[0])
     yield visit
-    visit.page.close()
-    assert not visit.errors
-    assert not visit.abroad
+    visit.close()
+
+
+@pytest.fixture(scope="module")
+def walker(chromium: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
+    """One tab that goes from page to page; it came by a link to a page that is in no menu."""
+    visit = Visitor(chromium, site[0])
+    visit.open("lineage")
+    yield visit
+    visit.close()
