@@ -40,11 +40,11 @@ def train(store: Path, table: Mapping[str, Any], **options: Any) -> TrainResult:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    """A store with 150 prompts of the sandbox, six answers to each, gold's judgments, and the two sets made of them."""
+    """A store with 100 prompts of the sandbox, six answers to each, gold's judgments, and the two sets made of them."""
     place = tmp_path_factory.mktemp("store")
 
     async def work() -> None:
-        here = session(place, limit=150)
+        here = session(place, limit=100)
         loaded = load(here, {"source": "sandbox", "split": "train"})
         drawn = await generate(here, {"prompts": loaded.run.id, "model": "sandbox:policy", "n": 6, "max_tokens": 48})
         await judge(here, {"completions": drawn.run.id, "judge": "gold"})
