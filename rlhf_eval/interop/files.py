@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from rlhf_eval.errors import BadRecord, UserError
+from rlhf_eval.records import fingerprint
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 _BOM = b"\xef\xbb\xbf"
@@ -131,9 +132,29 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_of(path: Path) -> str:
+    """What tells the content of a file, or of all files of a folder; hidden ones are not read by anybody."""
+    if path.is_file():
+        return hash_of(path)
+    inside = (file for file in path.rglob("*") if file.is_file())
+    known = {file.relative_to(path).as_posix(): file for file in inside}
+    return fingerprint({name: hash_of(file) for name, file in sorted(known.items()) if not _hidden(name)})
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
+
+
 def suffix_of(path: Path) -> str:
     """The suffix that tells the format: ``.jsonl`` of ``x.jsonl.gz``."""
     return Path(path.stem).suffix.lower() if path.suffix == ".gz" else path.suffix.lower()
+
+
+def rows_of_folder(path: Path) -> list[Path]:
+    """The files of rows in a folder: on the hub's layout those of ``data/`` that train, else all that lie in it."""
+    laid = sorted(file for file in (path / "data").glob("*") if suffix_of(file) in SUFFIXES)
+    train = [file for file in laid if file.name.startswith("train")]
+    return train or laid or sorted(file for file in path.glob("*") if suffix_of(file) in SUFFIXES)
 
 
 def read_document(path: Path) -> Any:

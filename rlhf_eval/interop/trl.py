@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.interop.files import Row, kind_of, peek, suffix_of
+from rlhf_eval.interop.files import Row, kind_of, peek, rows_of_folder
 from rlhf_eval.interop.jsonl import messages_of
 from rlhf_eval.interop.loaded import Intake, Loaded
 from rlhf_eval.interop.training_rows import Training, rows, single_turn, turns, write_rows
 from rlhf_eval.records import Completion, Demonstration, Message, PreferencePair, Prompt
 
 SOURCE = "trl"
-_SUFFIXES = (".jsonl", ".json", ".parquet")
 _Turns = tuple[Message, ...]
 
 
@@ -47,7 +46,7 @@ def read(path: Path, *, strict: bool = False) -> Loaded:
     A broken row, or a pair of equal sides, becomes a warning, or a UserError with ``strict``.
     """
     intake = Intake(path, strict=strict)
-    files = [path] if path.is_file() else sorted(file for file in path.glob("*") if suffix_of(file) in _SUFFIXES)
+    files = [path] if path.is_file() else rows_of_folder(path)
     for file in files:
         for row in intake.rows(file):
             with intake.tolerate():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.interop.files import Row, read_rows, suffix_of
+from rlhf_eval.interop.files import Row, read_rows, rows_of_folder
 from rlhf_eval.records import Completion, Judgment, Message, PreferencePair, Prompt
 from rlhf_eval.stages.matrix import Floats
 
@@ -143,7 +143,7 @@ def read_sheet(path: Path, *, limit: int | None = None) -> Sheet:
     its reason. Raises UserError where no row is a pair.
     """
     if path.is_dir():
-        found = sorted(file for file in path.glob("*") if suffix_of(file) in (".jsonl", ".json", ".parquet", ".csv"))
+        found = rows_of_folder(path)
         if not found:
             raise UserError(f"{path}: a folder without a .jsonl, .json, .csv or .parquet file")
     else:

@@ -66,7 +66,10 @@ def write_run(folder: Path, run: Run, *, sync: bool) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against the other processes that ask for it the same way."""
-    file = _lock_file(folder / MUTEX)
+    try:
+        file = _lock_file(folder / MUTEX)
+    except OSError:  # who may not write here may still read a run that is done
+        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -29,7 +29,7 @@ from rlhf_eval.stages.sheet import sheet_of
 from rlhf_eval.verbs.export import export, manifest_of
 from rlhf_eval.verbs.flow import account as tally_of
 from rlhf_eval.verbs.lint import names, write_card
-from rlhf_eval.verbs.pairs_inputs import Inputs, Settings, content_of, find_source, read_inputs
+from rlhf_eval.verbs.pairs_inputs import Inputs, Settings, files_of, find_source, read_inputs
 from rlhf_eval.verbs.session import Session, split_settings
 
 
@@ -57,7 +57,7 @@ def pairs(session: Session, table: Mapping[str, Any]) -> PairsResult:
         session, table, plugin, config, settings
     )  # first, so that ``latest`` is the set that was asked for
     with session.begin(
-        "pairs", resolved, {**session.reads("judgments", source, Judgment), **content_of(settings)}, free=True
+        "pairs", resolved, {**session.reads("judgments", source, Judgment), **files_of(settings)}, free=True
     ) as run:
         resumed = run.run.status == "done"
         inputs = read_inputs(session, settings, source, needs_scores=needs_scores)

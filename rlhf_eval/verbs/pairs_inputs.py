@@ -15,7 +15,8 @@ from typing import Any, Literal
 from rlhf_eval import registry
 from rlhf_eval.errors import UserError
 from rlhf_eval.interop import human
-from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Run, fingerprint
+from rlhf_eval.interop.files import content_of
+from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Run
 from rlhf_eval.stages import filters
 from rlhf_eval.stages.filters import Filters
 from rlhf_eval.stages.labels import aggregate, calibrate, grade_temperature
@@ -100,17 +101,14 @@ def find_source(session: Session, settings: Settings, *, needs_scores: bool) -> 
     return session.find(settings.judgments, verbs=verbs, loaded="judgments" if needs_scores else "completions")
 
 
-def content_of(settings: Settings) -> dict[str, str]:
-    """The files that the set depends on, by the hash of their bytes."""
-    from rlhf_eval.interop.files import hash_of
-
-    wanted = [Path(path) for path in (*names(settings.labels), *names(settings.against))]
-    # A folder counts by its layout; what stands in it is read by the format's own reader.
-    return {
-        f"file:{path.name}": hash_of(path) if path.is_file() else fingerprint(sorted(p.name for p in path.glob("*")))
-        for path in wanted
-        if path.exists()
-    }
+def files_of(settings: Settings) -> dict[str, str]:
+    """The files and folders that the set depends on, by the hash of their bytes."""
+    paths = [path for path in map(Path, (*names(settings.labels), *names(settings.against))) if path.exists()]
+    known: dict[str, str] = {}
+    for place, path in enumerate(paths, start=1):
+        name = f"file:{path.name}"
+        known[f"{name} {place}" if name in known else name] = content_of(path)
+    return known
 
 
 def read_inputs(session: Session, settings: Settings, source: Run, *, needs_scores: bool) -> Inputs:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.interop.files import hash_of
+from rlhf_eval.interop.files import content_of
 from rlhf_eval.records import Demonstration, PreferencePair, Prompt, Run
 from rlhf_eval.stages.training import Data
 from rlhf_eval.stages.training_files import both_sides, read_file
@@ -46,7 +46,7 @@ def read_data(
 def _read(session: Session, ref: str, reads: Sequence[str], trainer: str) -> tuple[Data, dict[str, str]]:
     path = Path(ref)
     if path.exists() or path.suffix in {".jsonl", ".json", ".parquet", ".csv", ".gz"}:
-        found, inputs, where = read_file(path), {f"file:{path.name}": hash_of(path) if path.is_file() else ref}, ref
+        found, inputs, where = read_file(path), {f"file:{path.name}": content_of(path)}, ref
     else:
         run = session.find(ref, verbs=_verbs(reads))
         found, inputs, where = _of_run(session, run, reads), {"data": run.id}, f"run {run.id} ({run.verb})"

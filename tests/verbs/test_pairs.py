@@ -24,6 +24,7 @@ from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.pairs import compare_rules, pairs
 from rlhf_eval.verbs.route import route
 from rlhf_eval.verbs.session import Options, Session
+from rlhf_eval.verbs.train_inputs import read_data
 from rlhf_eval.verbs.verify import verify
 
 PROMPTS = 30
@@ -240,6 +241,34 @@ def test_route_draws_the_doubtful_and_the_labels_come_back(session: Session, tmp
     rest = route(session, {"n": 500, "labels": str(done), "out": str(tmp_path / "rest.jsonl")})
     assert rest.open == result.open - 40
     assert "file:ada.jsonl" in mixed.run.inputs
+
+
+def test_more_labels_under_the_same_name_make_another_set(session: Session, tmp_path: Path) -> None:
+    todo, kept = tmp_path / "todo.jsonl", tmp_path / "labels"
+    route(session, {"n": 20, "out": str(todo)})
+    lines = answered(todo, person="ada", truth=quality(session)).read_text().splitlines(keepends=True)
+    kept.mkdir()
+    told = {"rule": "all_pairs", "labels": str(kept), "aggregate": "mean"}
+    (kept / "ada.jsonl").write_text("".join(lines[:5]))
+    few = pairs(session, told)
+    (kept / "ada.jsonl").write_text("".join(lines))
+    more = pairs(session, told)
+    assert (more.resumed, pairs(session, told).resumed) == (False, True)
+    assert more.run.inputs["file:labels"] != few.run.inputs["file:labels"]
+    (tmp_path / "ada.jsonl").write_text("".join(lines[:5]))
+    both = pairs(session, {**told, "labels": [str(kept / "ada.jsonl"), str(tmp_path / "ada.jsonl")]})
+    assert len([name for name in both.run.inputs if name.startswith("file:ada.jsonl")]) == 2
+
+
+def test_a_folder_that_is_trained_on_is_known_by_what_it_holds(session: Session, tmp_path: Path) -> None:
+    known = []
+    for rule in ("best_worst", "all_pairs"):
+        pairs(session, {"rule": rule, "format": "hub", "out": str(tmp_path / "set")})
+        data, inputs = read_data(session, str(tmp_path / "set"), ("pairs",), trainer="dpo")
+        known.append((len(data.pairs), inputs["file:set"]))
+        assert lint(session, {"file": str(tmp_path / "set")}).card.counts["pairs"] == len(data.pairs)
+    assert known[0][0] < known[1][0]
+    assert known[0][1] != known[1][1]
 
 
 def test_calibration_on_people_makes_softer_labels(session: Session, tmp_path: Path) -> None:
