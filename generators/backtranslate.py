@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from rlhf_eval.models.base import Model
-from rlhf_eval.records import Completion, Prompt, Sampling
-from rlhf_eval.stages.writing import ask, failed, fault_of, overlap, unlabelled
+from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.stages.writing import ask, failed, fault_of, overlap, sampling_of, unlabelled
 from rlhf_eval.templates import fill, read
 
 NAME = "backtranslate"
@@ -49,7 +49,7 @@ async def generate(
     prompts: Sequence[Prompt], models: Sequence[Model], config: Config
 ) -> AsyncIterator[Prompt | Completion]:
     """Yield a prompt and its document as a completion, or the failure to write the instruction."""
-    sampling = _sampling(config, config.sample_seed)
+    sampling = sampling_of(config, config.sample_seed)
     for prompt in prompts:
         document = prompt.text
         for model in models:
@@ -78,7 +78,3 @@ def _fault(text: str, document: str, config: Config) -> str:
     if len(text) > config.longest:
         return f"malformed: the instruction has {len(text)} characters, more than {config.longest}"
     return "copy: the instruction repeats the text" if overlap(text, document) > 0.5 else ""
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

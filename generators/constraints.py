@@ -19,8 +19,8 @@ from typing import Any
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.base import Model
-from rlhf_eval.records import Completion, Message, Prompt, Sampling
-from rlhf_eval.stages.writing import ask, draw_several, failed, fault_of, lines_of
+from rlhf_eval.records import Completion, Message, Prompt
+from rlhf_eval.stages.writing import ask, draw_several, failed, fault_of, lines_of, sampling_of
 
 NAME = "constraints"
 
@@ -52,7 +52,7 @@ async def generate(
 ) -> AsyncIterator[Prompt | Completion]:
     """Yield the constrained prompts, and for each the two sides of a contrast, or the failures to write them."""
     known = [_constraint(line) for line in lines_of("generators", "constraints.txt", config.constraints)]
-    sampling = _sampling(config, config.sample_seed)
+    sampling = sampling_of(config, config.sample_seed)
     for prompt in prompts:
         for name, settings, sentence in draw_several(known, config.n, config.sample_seed, prompt.id):
             stated = _stated(prompt, name, settings, sentence)
@@ -105,7 +105,3 @@ def _constraint(line: str) -> tuple[str, dict[str, Any], str]:
     if not isinstance(settings, dict) or not parts[2]:
         raise UserError(f"a constraint is written 'id | kwargs as JSON | sentence', not '{line[:60]}'")
     return parts[0], settings, parts[2]
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

@@ -16,7 +16,7 @@ from typing import Any
 
 from rlhf_eval.models.base import Choice, Model
 from rlhf_eval.records import Completion, Prompt, Sampling
-from rlhf_eval.stages.writing import ask, draw_several, failed, fault_of, lines_of
+from rlhf_eval.stages.writing import ask, draw_several, failed, fault_of, lines_of, sampling_of
 from rlhf_eval.templates import conversation, fill, read
 
 NAME = "critique_revise"
@@ -47,7 +47,7 @@ class Config:
 async def generate(prompts: Sequence[Prompt], models: Sequence[Model], config: Config) -> AsyncIterator[Completion]:
     """Yield the first answer and every revision, or the failure that ended the rounds; one contrast a prompt and model."""
     clauses = lines_of("generators", "critique_revise_principles.txt", config.principles)
-    sampling = _sampling(config, config.sample_seed)
+    sampling = sampling_of(config, config.sample_seed)
     for prompt in prompts:
         for model in models:
             # May refuse: declining is one of the answers that a principle is about.
@@ -104,7 +104,3 @@ def _completion(
 def _with_side(completion: Completion, side: str, model: Model) -> Completion:
     marked = {"side": side, "contrast": f"{NAME}/{model.name}"} if side else {}
     return replace(completion, metadata={**completion.metadata, **marked})
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

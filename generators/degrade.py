@@ -18,7 +18,7 @@ from typing import Literal
 
 from rlhf_eval.models.base import Model
 from rlhf_eval.records import Completion, Prompt, Sampling, fingerprint
-from rlhf_eval.stages.writing import ask, failed, fault_of, lines_of, overlap
+from rlhf_eval.stages.writing import ask, failed, fault_of, lines_of, overlap, sampling_of
 from rlhf_eval.templates import conversation, fill, read
 
 NAME = "degrade"
@@ -57,7 +57,7 @@ class Config:
 
 async def generate(prompts: Sequence[Prompt], models: Sequence[Model], config: Config) -> AsyncIterator[Completion]:
     """Yield the good answer and its spoilt copies; a fault that the answer has no room for is a named failure."""
-    sampling = _sampling(config, config.sample_seed)
+    sampling = sampling_of(config, config.sample_seed)
     for prompt in prompts:
         for model in models:
             good, author = prompt.reference or "", "reference"
@@ -84,7 +84,9 @@ async def _spoilt(prompt: Prompt, good: str, fault: Fault, model: Model, config:
         text = FAULTS[fault](good, rng)
     else:
         slots = {"question": conversation(prompt), "answer": good, "fault": read("generators", f"degrade_{fault}.txt")}
-        choice = await ask(model, fill(read("generators", "degrade.txt"), slots), _sampling(config, config.sample_seed))
+        choice = await ask(
+            model, fill(read("generators", "degrade.txt"), slots), sampling_of(config, config.sample_seed)
+        )
         error = fault_of(choice)
         if error:
             return "", error
@@ -166,7 +168,3 @@ def _completion(
         finish_reason="stop",
         metadata={"side": "worse" if fault else "better", "contrast": f"{NAME}/{model.name}", "fault": fault},
     )
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

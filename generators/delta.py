@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.models.base import ChatRequest, Model
-from rlhf_eval.records import Completion, Prompt, Sampling
-from rlhf_eval.stages.writing import failed, fault_of
+from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.stages.writing import failed, fault_of, sampling_of
 
 NAME = "delta"
 
@@ -49,7 +49,7 @@ async def generate(prompts: Sequence[Prompt], models: Sequence[Model], config: C
     strong, weak = _pick(models, config.strong, 0), _pick(models, config.weak, -1)
     if strong is weak:
         raise UserError("delta needs two models, a strong and a weak one: give --model twice")
-    sampling = _sampling(config, config.sample_seed)
+    sampling = sampling_of(config, config.sample_seed)
     for prompt in prompts:
         for model, side in ((strong, "better"), (weak, "worse")):
             reply = await model.chat(ChatRequest(messages=prompt.messages, sampling=sampling, n=config.n))
@@ -77,7 +77,3 @@ def _pick(models: Sequence[Model], name: str, place: int) -> Model:
     if name and name not in names:
         raise UserError(f"delta: no model '{name}' is given.{nearest(name, names)}")
     return models[names.index(name)] if name else models[place]
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

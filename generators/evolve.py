@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from rlhf_eval.models.base import Model
-from rlhf_eval.records import Completion, Prompt, Sampling
-from rlhf_eval.stages.writing import ask, draw, failed, fault_of, overlap, seed_for, unlabelled
+from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.stages.writing import ask, draw, failed, fault_of, overlap, sampling_of, seed_for, unlabelled
 from rlhf_eval.templates import fill, read
 
 NAME = "evolve"
@@ -62,7 +62,7 @@ async def generate(
             current = prompt.text
             for turn in range(1, config.rounds + 1):
                 operation = _operation(prompt, turn, config)
-                sampling = _sampling(config, seed_for(prompt, config.sample_seed))
+                sampling = sampling_of(config, seed_for(prompt, config.sample_seed))
                 question = fill(read("generators", f"evolve_{operation}.txt"), {"prompt": current})
                 choice = await ask(model, question, sampling, sample=turn)
                 evolved = unlabelled(choice.text)
@@ -93,7 +93,3 @@ def _eliminated(before: str, after: str, config: Config) -> str:
     if len(after) > config.longest:
         return f"eliminated: {len(after)} characters, more than {config.longest}"
     return ""
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

@@ -12,8 +12,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from rlhf_eval.models.base import Model
-from rlhf_eval.records import Completion, Prompt, Sampling
-from rlhf_eval.stages.writing import ask, draw_several, failed, fault_of, lines_of, overlap, seed_for, unlabelled
+from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.stages.writing import (
+    ask,
+    draw_several,
+    failed,
+    fault_of,
+    lines_of,
+    overlap,
+    sampling_of,
+    seed_for,
+    unlabelled,
+)
 from rlhf_eval.templates import fill, read
 
 NAME = "persona"
@@ -50,7 +60,7 @@ async def generate(
     people = lines_of("generators", "persona_people.txt", config.personas)
     for prompt in prompts:
         for model in models:
-            sampling = _sampling(config, seed_for(prompt, config.sample_seed))
+            sampling = sampling_of(config, seed_for(prompt, config.sample_seed))
             for index, person in enumerate(draw_several(people, config.n, config.sample_seed, prompt.id)):
                 question = fill(read("generators", "persona.txt"), {"persona": person, "example": prompt.text})
                 choice = await ask(model, question, sampling, sample=index)
@@ -67,7 +77,3 @@ async def generate(
                     source=f"{NAME}/{model.name}",
                     metadata={"persona": person, "example": prompt.id},
                 )
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.models.base import ChatRequest, Model
-from rlhf_eval.records import Completion, Message, Prompt, Sampling
-from rlhf_eval.stages.writing import draw, draw_several, lines_of
+from rlhf_eval.records import Completion, Message, Prompt
+from rlhf_eval.stages.writing import draw, draw_several, lines_of, sampling_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ async def generate(prompts: Sequence[Prompt], models: Sequence[Model], config: C
         for model in _members(prompt, models, config):
             for index in range(config.n):
                 name, system = draw(principles, config.sample_seed, prompt.id, model.id, index)
-                sampling = _sampling(config)
+                sampling = sampling_of(config, config.sample_seed)
                 request = ChatRequest(messages=_under(prompt, system), sampling=sampling, first_sample=index)
                 choice = (await model.chat(request)).choices[0]
                 yield Completion.of(
@@ -99,9 +99,3 @@ def _under(prompt: Prompt, system: str) -> tuple[Message, ...]:
     if prompt.messages[0].role == "system":
         return (Message("system", f"{system}\n\n{prompt.messages[0].content}"), *prompt.messages[1:])
     return (Message("system", system), *prompt.messages)
-
-
-def _sampling(config: Config) -> Sampling:
-    return Sampling(
-        temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=config.sample_seed
-    )

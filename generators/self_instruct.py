@@ -14,8 +14,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from rlhf_eval.models.base import Model
-from rlhf_eval.records import Completion, Prompt, Sampling
-from rlhf_eval.stages.writing import ask, draw_several, failed, fault_of, lines_of, listed, overlap, seed_for
+from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.stages.writing import (
+    ask,
+    draw_several,
+    failed,
+    fault_of,
+    lines_of,
+    listed,
+    overlap,
+    sampling_of,
+    seed_for,
+)
 from rlhf_eval.templates import fill, read
 
 NAME = "self_instruct"
@@ -57,7 +67,7 @@ async def generate(
     seeds = lines_of("generators", "self_instruct_seeds.txt", config.seeds)
     for prompt in prompts:
         for model in models:
-            sampling = _sampling(config, seed_for(prompt, config.sample_seed))
+            sampling = sampling_of(config, seed_for(prompt, config.sample_seed))
             shown = [prompt.text.replace("\n", " "), *draw_several(seeds, config.shown, config.sample_seed, prompt.id)]
             question = fill(
                 read("generators", "self_instruct.txt"),
@@ -94,7 +104,3 @@ def _fault(task: str, earlier: Sequence[str], config: Config) -> str:
         return f"beyond text: {task[:60]}"
     share, copied = max((overlap(task, other), other) for other in earlier)
     return f"copy: {share:.0%} of it stands in '{copied[:40]}'" if share > config.most_overlap else ""
-
-
-def _sampling(config: Config, seed: int) -> Sampling:
-    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.base import ChatRequest, Choice, Model
@@ -23,6 +23,27 @@ from rlhf_eval.templates import read, read_file
 T = TypeVar("T")
 _ITEM = re.compile(r"^\s*(?:\d{1,3}[.):]|[-*•])\s+(.*\S)\s*$")
 _LABEL = re.compile(r"^\s*(?:#+\s*|\*\*)?(?:new |rewritten |revised |final )?(?:prompt|instruction|task|question)\s*(?:\*\*)?:\s*(?:\*\*)?\s*", re.IGNORECASE)  # fmt: skip  # noqa: E501
+
+
+class Drawing(Protocol):
+    """Settings of a generator that say how replies are drawn."""
+
+    @property
+    def temperature(self) -> float:
+        """Sampling temperature; 0 is greedy."""
+
+    @property
+    def top_p(self) -> float:
+        """Nucleus of the distribution that is sampled from."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest reply, in tokens."""
+
+
+def sampling_of(config: Drawing, seed: int) -> Sampling:
+    """How a generator's settings draw replies."""
+    return Sampling(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens, seed=seed)
 
 
 async def ask(model: Model, question: str | Sequence[Message], sampling: Sampling, sample: int = 0) -> Choice:
