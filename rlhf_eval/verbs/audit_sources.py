@@ -185,12 +185,13 @@ def find_paid(session: Session, subject: Subject) -> Paid:
     for part in dict.fromkeys(roles[row["judge"]] for row in theirs):
         references[part] = _about(session, [row for row in theirs if roles[row["judge"]] == part], completions)
     wanted = {c.prompt_id for c in completions.values()}
+    judgments = _about(session, mine, completions)
     return Paid(
         inputs=_inputs(runs, [*mine, *theirs], buys=subject.bench is not None),
         prompts=tuple(p for p in session.store.records(Prompt, run=known) if p.id in wanted),
         completions=completions,
-        judgments=_about(session, mine, completions),
-        asked=frozenset(j.id for j in _about(session, own_work, completions)),
+        judgments=judgments,
+        asked=frozenset(j.id for j in (judgments if own_work == mine else _about(session, own_work, completions))),
         references=references,
     )
 
