@@ -4,7 +4,7 @@
 # make test-slow  trainings in several processes, and one until it has learned
 # make dashboard  its results in a browser
 # make test-vllm  a real vLLM on CPU (its own environment, several GB)
-# make test-ray   a local Ray cluster of two workers
+# make test-ray   a local Ray cluster: two workers, two copies of a model
 
 PYTHON ?= python3
 VENV := .venv
@@ -78,7 +78,7 @@ test-vllm: $(VLLM_ENV)/.installed
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow tests/trainers
 
-# A local Ray cluster of two workers: a minute and a dozen processes, so it is no part of "make test".
+# A local Ray cluster: two minutes and a dozen processes, so it is no part of "make test".
 test-ray: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow tests/verbs/test_engine_ray.py
 

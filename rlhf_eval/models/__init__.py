@@ -4,6 +4,7 @@
                         NAME@URL1,URL2 shares the requests among replicas
     hf:PATH             a local folder or hub name, through transformers
     vllm:PATH           the same in process, through vLLM
+    ray:SPEC            copies of one of the others, each on GPUs of its own, on a Ray cluster: ray:vllm:PATH?replicas=4
     sandbox:policy      the embedded base model;  sandbox:judge  the embedded judge
     mock:writer         deterministic stand-ins;  mock:judge  mock:echo
 
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from rlhf_eval.config import build
 from rlhf_eval.errors import UserError, nearest
@@ -25,6 +26,10 @@ from rlhf_eval.models.pool import Pool
 
 _ALIAS = re.compile(r"^([\w.@+-]+)=(?=\w+:)")
 SANDBOX = ("policy", "judge")
+HELD = ("hf", "vllm")
+"""Schemes whose models take a GPU of this machine, and are named by a folder or hub name."""
+IN_PROCESS = (*HELD, "sandbox", "mock")
+"""Schemes whose models live in the process that opens them."""
 # Double precision makes a sampled text independent of what else was in its batch: a resumed run is the same run.
 SANDBOX_OPTIONS = {"dtype": "float64", "device": "cpu", "batch_size": "128", "threads": "1"}
 """How the sandbox's models, and those trained from them, are opened."""
@@ -97,6 +102,28 @@ def _sandbox(spec: Spec) -> Model:
     )
 
 
+def _ray(spec: Spec) -> Model:
+    from rlhf_eval.models.copies import Config, open_copies
+
+    inner = parse(spec.rest)
+    if inner.scheme not in IN_PROCESS:
+        raise UserError(
+            f"{spec.name}: ray: holds models in its own processes: {', '.join(f'{s}:' for s in IN_PROCESS)}; "
+            "servers are shared as openai:NAME@URL1,URL2"
+        )
+    own = {field.name for field in fields(Config)}
+    config = build(Config, {key: value for key, value in spec.options.items() if key in own}, where=spec.name)
+    options = {key: value for key, value in spec.options.items() if key not in own}
+    path = str(Path(inner.rest).absolute()) if inner.scheme in HELD and Path(inner.rest).exists() else inner.rest
+    return open_copies(
+        f"{inner.scheme}:{path}" + (f"?{urlencode(options)}" if options else ""),
+        name=spec.name,
+        tensor_parallel=int(options.get("tensor_parallel_size") or 1),
+        on_gpu=inner.scheme in HELD and not options.get("device", "").startswith("cpu"),
+        config=config,
+    )
+
+
 def _mock(spec: Spec) -> Model:
     from rlhf_eval.models.mock import Config, MockModel
 
@@ -107,6 +134,7 @@ OPENERS: dict[str, Callable[[Spec], Model]] = {
     "openai": _openai,
     "hf": _hf,
     "vllm": _vllm,
+    "ray": _ray,
     "sandbox": _sandbox,
     "mock": _mock,
 }

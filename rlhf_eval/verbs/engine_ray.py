@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import platform
 import re
 import tempfile
@@ -27,14 +26,14 @@ from typing import Any
 
 from rlhf_eval import errors
 from rlhf_eval.errors import BudgetExceeded, RlhfEvalError, UserError
+from rlhf_eval.models.cluster import join, library
 from rlhf_eval.records import fingerprint
 from rlhf_eval.verbs.session import Absent, Cluster, Options, PartDone, Session
 
 PARTS_A_WORKER = 4
 """A part is what is done again, from the cache, when a worker dies, and what the last worker is waited for."""
-_LOCAL_OBJECTS = 200 * 2**20
-"""Bytes of shared memory for a cluster of this machine: only the numbers of the parts travel."""
 _VLLM = re.compile(r"^(?:[\w.@+-]+=)?vllm:")
+_COPIES = re.compile(r"^(?:[\w.@+-]+=)?ray:")
 _LOCAL_MODEL = re.compile(r"^(?:[\w.@+-]+=)?(?:vllm|hf):")
 
 Row = dict[str, Any]
@@ -60,19 +59,16 @@ async def spread(session: Session, verb: str, *tables: Mapping[str, Any]) -> Non
     cluster = session.options.cluster
     if cluster is None or session.options.dry_run:
         return
-    ray = _ray()
-    began = not ray.is_initialized()
+    ray = library("--engine ray", "ray.data")
+    lease = join(ray, cluster.address, cluster.workers)
     try:
-        if began:
-            _begin(ray, cluster)
         workers, resources = _shape(ray, cluster, tables)
         options = _share(session.options, workers)
         placed = tuple(_placed(table, cluster.tensor_parallel) for table in tables)
         task = Task(verb=verb, tables=placed, options=options, parts=workers * PARTS_A_WORKER, driver=platform.node())
         rows = await asyncio.to_thread(_run, task, workers, resources, session.say)
     finally:
-        if began:
-            ray.shutdown()
+        lease.end()
     _raise_first(rows)
     for original, spec in zip(_specs(tables), _specs(placed), strict=True):
         known = {name: tuple(value) for row in rows for name, value in row["models"].items()}
@@ -150,35 +146,10 @@ def _cache_of(task: Task) -> Path | None:
     return place / "responses.sqlite"
 
 
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # the workers are the work, nothing to be nice to
-    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a call after the end would start another cluster
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray.data
-    except ImportError as error:
-        raise UserError("--engine ray needs Ray: pip install 'rlhf-eval[ray]'") from error
-    return ray
-
-
-def _begin(ray: Any, cluster: Cluster) -> None:
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if cluster.address:
-        settings["address"] = cluster.address
-    else:
-        local = {"num_cpus": cluster.workers, "object_store_memory": _LOCAL_OBJECTS, "include_dashboard": False}
-        settings |= {key: value for key, value in local.items() if value is not None}
-    try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = cluster.address or "this machine"
-        raise UserError(f"no Ray cluster at {where}: {str(error).splitlines()[0]}") from error
-
-
 def _shape(ray: Any, cluster: Cluster, tables: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, float]]:
     """How many workers, and what each of them holds."""
+    if any(map(_COPIES.match, _specs(tables))):
+        raise UserError("--engine ray gives every worker models of its own: name them without ray:")
     has = ray.cluster_resources()
     if has.get("GPU", 0) and any(map(_LOCAL_MODEL.match, _specs(tables))):
         room = int(has["GPU"] // cluster.tensor_parallel)

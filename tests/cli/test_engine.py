@@ -54,7 +54,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
         ]
 
     monkeypatch.setattr(engine_ray, "_run", run)
-    monkeypatch.setattr(engine_ray, "_ray", Machine)
+    monkeypatch.setattr(engine_ray, "library", lambda *_: Machine())
     return seen
 
 
@@ -138,3 +138,11 @@ def test_a_worker_gets_its_share_of_limits_and_paths_that_hold_anywhere(cli: Any
             "vllm:org/name?tensor_parallel_size=2",
         ]
     }
+
+
+def test_workers_hold_no_copies_of_their_own(cli: Any, tasks: list[Task]) -> None:
+    cli.prompts(5)
+    (cli.home / "line.yaml").write_text(LINE.replace("mock:writer", "ray:mock:writer"))
+    result = cli("run", "line.yaml", *RAY)
+    assert result.code == 2
+    assert "--engine ray gives every worker models of its own: name them without ray:" in result.err

@@ -1,4 +1,4 @@
-"""A local Ray cluster of two workers on CPU: the same tables as the local engine, also when a worker is killed.
+"""A local Ray cluster on CPU: two workers, or two copies of a model, make the tables of one process, killed or not.
 
 Slow: a cluster and its workers are a dozen processes, each of which imports for seconds before it does anything.
 
@@ -108,5 +108,51 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
 def test_a_workers_mistake_is_the_commands(tmp_path: Path) -> None:
     home = home_of(tmp_path, "load: {source: jsonl, path: prompts.jsonl}\ngenerate: {model: 'mock:wrriter'}\n")
     shown = finish(start(home, "run", "line.yaml", *RAY), code=2)
+    assert "there is no mock 'wrriter'. Did you mean 'writer'?" in shown
+    assert "Traceback" not in shown
+
+
+def copies() -> set[int]:
+    """The processes that hold a copy of a model."""
+    shown = subprocess.run(["ps", "-eo", "pid,args"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {int(line.split()[0]) for line in shown.splitlines() if "ray::Copy" in line}
+
+
+def test_copies_of_two_models_answer_as_one_of_each_does(tmp_path: Path) -> None:
+    models = ("w=%ssandbox:policy%s", "j=%ssandbox:judge%s")
+    home = tmp_path
+    for name, parts in (("local", ("", "")), ("copies", ("ray:", "?replicas=2"))):
+        writer, judge = (model % parts for model in models)
+        (home / f"{name}.yaml").write_text(
+            f"load: {{source: sandbox}}\ngenerate: {{model: '{writer}', n: 2, max_tokens: 32}}\n"
+            f"judge: {{judge_model: '{judge}', orders: one, max_tokens: 8}}\n"
+        )
+        finish(start(home, "run", f"{name}.yaml", "--limit", "20", "--store", name))
+    assert left(home / "copies") == left(home / "local")
+    assert not copies()
+
+
+def test_a_killed_copy_loses_nothing(tmp_path: Path) -> None:
+    home = home_of(tmp_path, MOCK % (0.25, 0.25))
+    line = (home / "line.yaml").read_text()
+    (home / "line.yaml").write_text(line.replace("mock:writer", "w=mock:writer"))
+    (home / "copies.yaml").write_text(line.replace("mock:writer?", "w=ray:mock:writer?replicas=2&"))
+    finish(start(home, "run", "line.yaml", "--store", "local"))
+    process = start(home, "run", "copies.yaml", "--store", "copies", "--concurrency", "4")
+    deadline = time.monotonic() + PATIENCE
+    while not writers(home / "copies", "generate"):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(1.0)
+    os.kill(min(copies()), signal.SIGKILL)
+    finish(process)
+    assert left(home / "copies") == left(home / "local")
+
+
+def test_a_copys_mistake_is_the_commands(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Why?"}\n')
+    finish(start(tmp_path, "load", "jsonl", "prompts.jsonl"))
+    shown = finish(start(tmp_path, "generate", "--model", "ray:mock:wrriter?replicas=2"), code=2)
     assert "there is no mock 'wrriter'. Did you mean 'writer'?" in shown
     assert "Traceback" not in shown
