@@ -4,25 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlhf_eval.verbs.lab import studies
+from toy_study import TOY
 
-TOY = """
-title: a toy
-question: Is gold a better chooser than chance?
-page: A toy.
-control: chance
-measures: {gold of the chosen: "evaluate/reward: chosen"}
-line:
-  load: {source: sandbox, limit: 4}
-  generate: {model: "mock:writer", n: 2}
-  judge: {judge: gold}
-  pairs: {rule: top_per_prompt, control: false}
-  evaluate: {benchmark: reward, model: chosen=run:pairs, judge: {judge: gold}}
-arms:
-  chance: {pairs: {rule: random_per_prompt}}
-  gold: {}
-minutes: {quick: 0.1, full: 2}
-"""
+from rlhf_eval.verbs.lab import studies
 
 
 def test_the_list_names_every_study_with_its_question_and_its_time(cli: Any) -> None:

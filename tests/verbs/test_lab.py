@@ -9,30 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from scipy import stats
+from toy_study import TOY
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
 from rlhf_eval.stages.study import Observed, Study, compared, curved, drawn, fitted, overlaid, written
 from rlhf_eval.verbs.lab import LabResult, lab, read_study, studies
 from rlhf_eval.verbs.session import Options, Session
-
-TOY = """
-title: a toy
-question: Is gold a better chooser than chance?
-control: chance
-seeds: 3
-measures: {gold of the chosen: "evaluate/reward: chosen"}
-line:
-  load: {source: sandbox, limit: 6}
-  generate: {model: "mock:writer", n: 3}
-  judge: {judge: gold}
-  pairs: {rule: top_per_prompt, control: false}
-  evaluate: {benchmark: reward, model: chosen=run:pairs, judge: {judge: gold}}
-arms:
-  chance: {pairs: {rule: random_per_prompt}}
-  gold: {}
-quick: {seeds: 2, line: {load: {limit: 4}}}
-"""
 
 
 def study(**changes: object) -> Study:
