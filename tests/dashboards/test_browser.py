@@ -21,7 +21,7 @@ from rlhf_eval.cli import main
 from rlhf_eval.records import Usage
 from rlhf_eval.store.runs import Store
 
-TITLES = {name: title for group in (*PAGES.values(), HIDDEN) for name, title in group.items()}
+TITLES = {name: title for group in (HIDDEN, *PAGES.values()) for name, title in group.items()}
 ASKED = {"label": "label?person=heidi"}
 """A page that shows most after a question, to that question."""
 EVIL = "judge=evil%2F%3Cb%3Ejudge%3C%2Fb%3E"
@@ -37,7 +37,7 @@ def expect(chromium: Any) -> Callable[..., Any]:
 
 @pytest.mark.parametrize("name", TITLES)
 def test_every_page_draws_in_both_modes_for_everybody(walker: Any, expect: Callable[..., Any], name: str) -> None:
-    page = walker.turn(ASKED.get(name, name))
+    page = walker.open(name) if name in HIDDEN else walker.turn(ASKED.get(name, name))
     expect(page.get_by_role("heading", name=TITLES[name], level=1, exact=True)).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0
     assert page.locator("[data-testid=stSidebarNav]").is_visible()
