@@ -1,7 +1,8 @@
-"""What ``--help`` says beyond the flags: the plugins that a verb takes, and the settings of the one that is named.
+"""What ``--help`` says beyond the flags: the plugins that a verb takes, and the settings of what is named before it.
 
 rlhf-eval train dpo --help
 rlhf-eval judge --judge rubric --help
+rlhf-eval generate --model openai: --help
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from rlhf_eval import registry
 from rlhf_eval.config import Setting, describe
 from rlhf_eval.errors import UserError
+from rlhf_eval.models import options_of
 
 PLAIN: tuple[Any, ...] = (None, "", (), {}, [])
 """Defaults that say nothing."""
@@ -49,8 +51,12 @@ TAKES = {
 }
 
 
+MODELS = ("model", "judge_model", "baseline")
+"""Flags that name a model."""
+
+
 class Help(argparse.Action):
-    """``-h`` of a verb with plugins; its ``const`` is the verb."""
+    """``-h`` of a verb, which is its ``const``."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, const: str, **_: Any) -> None:
         super().__init__(
@@ -58,16 +64,29 @@ class Help(argparse.Action):
         )
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
-        """Print the help of the flags, then that of the plugins; exits 2 on a plugin that there is not."""
-        taken = TAKES[str(self.const)]
-        named = getattr(namespace, taken.option, None) or taken.unasked
+        """Print the help of the flags, then that of plugins and models; exits 2 where there is no such one."""
+        taken = TAKES.get(str(self.const))
+        lines: list[str] = []
         try:
-            lines = list(explain(taken, str(named)))
+            if taken:
+                lines += explain(taken, str(getattr(namespace, taken.option, None) or taken.unasked))
+            for flag in MODELS:
+                specs = getattr(namespace, flag, None) or []
+                for spec in [specs] if isinstance(specs, str) else specs:
+                    lines += explain_model(spec)
         except UserError as error:
             parser.exit(2, f"rlhf-eval: {error}\n")
         parser.print_help()
-        print("\n".join(lines))
+        if lines:
+            print("\n".join(lines))
         parser.exit()
+
+
+def explain_model(spec: str) -> Iterator[str]:
+    """The options of a model, of which the scheme is enough; raises UserError on an unknown scheme."""
+    for scheme, config in options_of(spec).items():
+        yield f"\noptions of a model {scheme}:, written {scheme}:NAME?option=value&option=value :"
+        yield from _columns(list(_rows(describe(config))))
 
 
 def explain(taken: Taken, named: str) -> Iterator[str]:
@@ -88,7 +107,7 @@ def _rows(settings: Sequence[Setting], within: str = "") -> Iterator[tuple[str, 
         told = all(word in setting.doc for word in setting.words)
         words = "" if told else f" One of {', '.join(setting.words)}."
         known = "" if setting.default in PLAIN or is_dataclass(setting.default) else f" ({_written(setting.default)})"
-        yield name, f"{setting.doc}{words}{known}"
+        yield name, f"{setting.doc}{words}{known}".replace("``", "")
         if setting.table:
             yield from _rows(describe(setting.table), f"{name}.")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from rlhf_eval.cli.explain import TAKES, Help
+from rlhf_eval.cli.explain import Help
 
 EPILOG = """\
 the line: load -> generate -> judge -> pairs -> train -> evaluate -> leaderboard, compare, report, dashboard
@@ -60,9 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     def add(name: str, help_text: str, *, work: bool = True) -> argparse.ArgumentParser:
         description = help_text[0].upper() + help_text[1:] + "."
-        command = commands.add_parser(name, help=help_text, description=description, add_help=name not in TAKES)
-        if name in TAKES:
-            command.add_argument("-h", "--help", action=Help, const=name)
+        command = commands.add_parser(name, help=help_text, description=description, add_help=False)
+        command.add_argument("-h", "--help", action=Help, const=name)
         _common(command, work=work)
         return command
 
@@ -105,7 +104,9 @@ def _generate(add: Add) -> None:
     command = add("generate", "draw completions for prompts")
     command.add_argument("--prompts", metavar="RUN|FILE", help="a run that holds prompts, or a file (default: latest)")
     command.add_argument("--generator", metavar="PLUGIN", help="what asks (default: sample)")
-    command.add_argument("--model", action="append", metavar="SPEC", help="a model; may be given several times")
+    command.add_argument(
+        "--model", action="append", metavar="SPEC", help="a model, or several; SPEC --help: its options"
+    )
     command.add_argument("-n", type=int, help="completions a prompt and model")
     command.add_argument("--temperature", type=float, help="sampling temperature")
 
@@ -357,7 +358,9 @@ def _other(add: Add) -> None:
     command.add_argument("--older-than", type=float, metavar="DAYS", help="prune replies not used for so long")
     command.add_argument("--max-mb", type=float, metavar="MB", help="prune the least recently used replies above this")
     command = add("doctor", "check the installation, the store and any model", work=False)
-    command.add_argument("--model", action="append", default=[], metavar="SPEC", help="a model to try")
+    command.add_argument(
+        "--model", action="append", default=[], metavar="SPEC", help="a model to try; SPEC --help shows its options"
+    )
 
 
 def _folder(text: str) -> str:

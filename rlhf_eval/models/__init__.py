@@ -16,7 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from rlhf_eval.config import build
@@ -64,6 +66,20 @@ def open_model(text: str) -> Model:
     """The model that the spec names; raises UserError or ModelUnavailable saying what is wrong with it."""
     spec = parse(text)
     return OPENERS[spec.scheme](spec)
+
+
+def options_of(text: str) -> dict[str, type[Any]]:
+    """Scheme to the settings that a spec may carry after its question mark; of ``ray:`` those of the inner model too.
+
+    Of the spec only schemes are read: ``openai:`` will do. Raises UserError naming the schemes.
+    """
+    alias = _ALIAS.match(text)
+    scheme, _, rest = (text[alias.end() :] if alias else text).partition(":")
+    if scheme not in _HOMES:
+        raise UserError(f"'{text}': there is no model scheme '{scheme}'.{nearest(scheme, _HOMES)}")
+    found: type[Any] = import_module(f"{__name__}.{_HOMES[scheme]}").Config
+    inner = options_of(rest) if scheme == "ray" and rest.partition(":")[0] in IN_PROCESS else {}
+    return {scheme: found, **inner}
 
 
 def _openai(spec: Spec) -> Model:
@@ -129,6 +145,9 @@ def _mock(spec: Spec) -> Model:
 
     return MockModel(spec.rest, name=spec.name, config=build(Config, spec.options, where=spec.name))
 
+
+_HOMES = {"openai": "openai", "hf": "hf", "vllm": "vllm", "ray": "copies", "sandbox": "hf", "mock": "mock"}
+"""Scheme to the module of its backend, whose ``Config`` holds the options."""
 
 OPENERS: dict[str, Callable[[Spec], Model]] = {
     "openai": _openai,

@@ -39,6 +39,23 @@ def test_help_without_a_name_shows_the_default_plugin_if_there_is_one(cli: Any) 
     assert "settings of the" not in bare
 
 
+@pytest.mark.parametrize(
+    ("verb", "flag", "spec", "options"),
+    [
+        ("generate", "--model", "tonight=openai:gpt@http://localhost:8000/v1", {"extra_body", "timeout", "max_n"}),
+        ("doctor", "--model", "openai:", {"extra_body", "key_variable"}),
+        ("judge", "--judge-model", "ray:vllm:PATH", {"replicas", "tensor_parallel_size", "seeded"}),
+        ("train", "--model", "sandbox:policy", {"dtype", "device"}),
+    ],
+)
+def test_help_shows_the_options_of_a_model(cli: Any, verb: str, flag: str, spec: str, options: set[str]) -> None:
+    shown = cli.done(verb, flag, spec, "--help").out
+    assert options <= {line.split()[0] for line in shown.splitlines() if line.strip()}
+    refused = cli(verb, flag, "opnai:", "--help")
+    assert refused.code == 2
+    assert refused.err.count("\n") == 1
+
+
 def test_an_unknown_plugin_is_one_line(cli: Any) -> None:
     with pytest.raises(UserError, match="Did you mean 'pairwise'"):
         list(explain(TAKES["judge"], "pairwis"))
