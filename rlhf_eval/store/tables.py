@@ -224,7 +224,16 @@ def from_batch(kind: type[R], batch: pa.RecordBatch) -> list[R]:
         for name in mappings:
             if row.get(name) is not None:
                 row[name] = msgspec.json.decode(row[name])
-    return msgspec.convert(rows, list[kind])  # type: ignore[valid-type]
+    try:
+        return msgspec.convert(rows, list[kind])  # type: ignore[valid-type]
+    except msgspec.ValidationError:  # beside newer rows those of an older version have null for what it did not know
+        return msgspec.convert([_told(row, mappings) for row in rows], list[kind])  # type: ignore[valid-type]
+
+
+def _told(row: Mapping[str, Any], mappings: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The row without nulls, also in the records inside it: their fields have defaults."""
+    told = {name: value for name, value in row.items() if value is not None}
+    return {name: _told(v) if isinstance(v, dict) and name not in mappings else v for name, v in told.items()}
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
