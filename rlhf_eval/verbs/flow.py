@@ -175,11 +175,24 @@ def judge_name(name: str, plugin: ModuleType, config: Any, model: Model | Mappin
         if f.name.endswith(".txt") and (composed or f.name.startswith(stem))
     )
     values = as_settings(config)
-    named = sorted((key, read_file(value)) for key, value in values.items() if key in USER_FILES and value)
+    named = sorted((key, read_file(path)) for key, path in _named_files(values))
     doors = list(model.values()) if isinstance(model, Mapping) else [model] if model else []
     parts = (values, templates, named, getattr(plugin, "VERSION", 1), sorted(door.id for door in doors))
     asked = f"{name}/{'+'.join(dict.fromkeys(door.name for door in doors))}" if doors else name
     return f"{asked}#{fingerprint(*parts)[:8]}"
+
+
+def _named_files(value: Any) -> Iterator[tuple[str, str]]:
+    """The settings that name a file, those of a judge's members too."""
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _named_files(inner)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key in USER_FILES and isinstance(inner, str) and inner:
+                yield key, inner
+            else:
+                yield from _named_files(inner)
 
 
 async def generate(session: Session, table: Mapping[str, Any]) -> FlowResult:

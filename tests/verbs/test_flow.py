@@ -11,6 +11,7 @@ from rlhf_eval.errors import BudgetExceeded, RequestFailed, TooManyFailures, Use
 from rlhf_eval.models.base import ChatRequest, Reply
 from rlhf_eval.models.mock import MockModel
 from rlhf_eval.records import Completion, Judgment, Outcome, Prompt, Usage
+from rlhf_eval.templates import read_file
 from rlhf_eval.verbs.flow import FlowResult, generate, generate_and_judge, judge
 from rlhf_eval.verbs.load import load
 from rlhf_eval.verbs.pairs import pairs
@@ -116,6 +117,14 @@ def test_a_judge_is_known_by_all_that_its_verdicts_depend_on(world: Any) -> None
     ]  # fmt: skip
     names = [held(world, Judgment, world.do(lambda s, t=t: judge(s, t)).run)[0].judge for t in tables]
     assert len(set(names)) == 5
+    template, jury = world.home / "mine.txt", []
+    for words in ("Which is better?", "Which is kinder?"):
+        template.write_text(words + " {question} {answer_a} {answer_b}")
+        read_file.cache_clear()  # as a new process would
+        member = {"judge": "pairwise", "settings": {"template": str(template)}}
+        made = world.do(lambda s, m=member: judge(s, {**JUDGE, "judge": "jury", "members": [m, m]}))
+        jury.append(made.run.config["judge"])
+    assert len(set(jury)) == 2  # a member's template is the judge's too
     assert names[0].startswith("pairwise/mock:judge#")
     assert names[3].startswith("pairwise/mine#")
     assert names[3].rpartition("#")[2] == names[0].rpartition("#")[2]  # a name is no property
