@@ -6,6 +6,8 @@ Source: docs.ray.io, "ray.init".
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rlhf_eval.errors import UserError
@@ -70,7 +72,8 @@ def join(ray: Any, address: str, workers: int | None = None) -> Lease:
         local = {"num_cpus": workers, "object_store_memory": _OBJECTS, "include_dashboard": False}
         settings |= {key: value for key, value in local.items() if value is not None}
     try:
-        ray.init(**settings)
+        with _unheard():
+            ray.init(**settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = address or "this machine"
         raise UserError(f"no Ray cluster at {where}: {str(error).splitlines()[0]}") from error
@@ -78,3 +81,16 @@ def join(ray: Any, address: str, workers: int | None = None) -> Lease:
         ray.shutdown()
         raise
     return Lease(ray, own=True)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep standard error from Ray's native code, which says there what log level it was given; failures are raised."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
