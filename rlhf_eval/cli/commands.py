@@ -128,6 +128,7 @@ def _audit(options: argparse.Namespace) -> int:
     async def work(session: Session) -> None:
         result = await audit(session, _table(options))
         show_audit.audit(result, session, as_json=options.json)
+        show.problems(session.store)
         if result.card.stopped:
             raise BudgetExceeded(result.card.stopped)
 
@@ -160,12 +161,14 @@ def _leaderboard(options: argparse.Namespace) -> int:
             raise UserError("--rank compares all models with each other, as a table or --json; leave the rest out")
         ranked = ranking(session, judge=options.judge, run=options.run)
         show_ratings.ratings(ranked, as_json=options.json or options.format == "json")
+        show.problems(session.store)
         return 0
     form = "json" if options.json else options.format
     found = _boards(options, session)
     show_boards(found, form)
     if form == "table":
         show.after_boards(found, session)
+    show.problems(session.store)
     return 0
 
 
@@ -191,6 +194,7 @@ def _compare(options: argparse.Namespace) -> int:
         session, options.a, options.b, judge=options.judge, run=options.run, by_category=options.by == "category"
     )
     show.comparisons(found, session, as_json=options.json)
+    show.problems(session.store)
     if options.fail_on_regression:
         worse = [c for c in found if c.estimate.high < 0 and not c.category]
         if worse:
@@ -220,6 +224,7 @@ def _correlate(options: argparse.Namespace) -> int:
         baseline=options.baseline,
     )  # fmt: skip
     show_plans.correlations(found, as_json=options.json)
+    show.problems(session.store)
     return 0
 
 

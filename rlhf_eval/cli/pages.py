@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from rlhf_eval import registry
+from rlhf_eval.cli import show
 from rlhf_eval.cli.show_boards import rendered
 from rlhf_eval.cli.words import store_flag
 from rlhf_eval.errors import UserError
@@ -48,8 +49,7 @@ def report(options: argparse.Namespace) -> int:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: the report cannot be written: {error.strerror}") from error
-    for problem in session.store.problems:
-        print(f"  warning: {problem}", file=sys.stderr)
+    show.problems(session.store)
     print(f"report: {path} ({len(text.encode()):,} bytes; opens without a network)")
     print(f"  next:    rlhf-eval dashboard{store_flag(session.options.store)}")
     return 0

@@ -56,8 +56,7 @@ def step(step: Step, session: Session, *, as_json: bool) -> None:
         return
     print(f"\n{step.name}: {_headline(result, session)}")
     _details(result, session)
-    for problem in session.store.problems:
-        print(f"  warning: {problem}", file=sys.stderr)
+    problems(session.store)
     print(f"  results: {session.store.folder(run.id)}")
     print(f"  next:    {_next(step, session)}")
 
@@ -140,8 +139,7 @@ def runs(found: Sequence[Run], store: Store, *, as_json: bool) -> None:
         return
     rows = [[r.id, r.status, _counts(r), f"${r.usage.cost:.4f}" if r.usage.cost else "", r.message[:60]] for r in found]
     print(table(["run", "status", "counts", "cost", "message"], rows) if rows else f"{store.path} holds no runs yet")
-    for problem in store.problems:
-        print(f"  warning: {problem}", file=sys.stderr)
+    problems(store)
 
 
 def run(found: Run, store: Store, *, as_json: bool) -> None:
@@ -200,6 +198,12 @@ def checks(found: Sequence[Check], *, as_json: bool) -> None:
             emit({"event": "check", "name": check.name, "good": check.good, "words": check.words})
         else:
             print(f"{marks[check.good]:>4}  {check.name}: {check.words}")
+
+
+def problems(store: Store) -> None:
+    """What of the store could not be read, and is therefore missing from what was shown."""
+    for problem in store.problems:
+        print(f"  warning: {problem}", file=sys.stderr)
 
 
 def estimates(found: Sequence[Estimate]) -> str:

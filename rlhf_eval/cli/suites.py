@@ -50,6 +50,7 @@ async def run(session: Session, suite: Suite, *, as_json: bool) -> None:
         print(show.forecast(session))
     elif result.run is not None:
         _show(session, result, result.run.id, as_json=as_json)
+        show.problems(session.store)
     if result.trouble is not None:
         raise result.trouble
 

@@ -122,12 +122,17 @@ class Snapshot(Generic[R]):
         _drop_repeated(self.shards, self._keys)
 
     def records(self) -> Iterator[R]:
-        """Every record, a batch in memory at a time; raises UserError if the run is compacted or removed meanwhile."""
+        """Every record, a batch in memory at a time.
+
+        Raises UserError where a part is damaged, or the run is compacted or removed meanwhile.
+        """
         for shard in self.shards:
             try:
                 yield from shard.records()
             except FileNotFoundError:
                 raise UserError(f"{shard.path}: compacted or removed while it was being read; read again") from None
+            except (OSError, ValueError) as error:
+                raise UserError(f"{shard.path}: damaged ({error}); put back a copy of it, or remove the run") from error
 
     def ids(self, *, failures: bool) -> set[str]:
         """The ids of all records; without ``failures`` only of those that succeeded."""

@@ -243,7 +243,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP)
+            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -266,7 +266,7 @@ def read_parquet(kind: type[R], path: Path, *, batch_size: int = 1024) -> Iterat
     """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for batch in file.iter_batches(batch_size=batch_size, use_threads=False):
             yield from from_batch(kind, batch)
     _give_back()
@@ -276,7 +276,7 @@ def read_columns(path: Path, names: Iterable[str]) -> pa.Table:
     """Those of ``names`` that the Parquet file has, without touching its other columns."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         present = set(file.schema_arrow.names)
         return file.read(columns=[name for name in names if name in present])
 

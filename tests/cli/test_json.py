@@ -24,6 +24,13 @@ def judged(cli: Any) -> Any:
     return cli
 
 
+def test_what_a_board_leaves_out_is_told(judged: Any) -> None:
+    (part,) = (judged.store.folder(judged.store.find("latest:judge").id) / "parts").glob("judgments*")
+    part.write_bytes(b"")
+    for words in ("leaderboard", "compare a mock:echo", "audit --judge pairwise"):
+        assert f"{part.name}: skipped, not a readable part" in judged.done(*words.split(), "--json").err, words
+
+
 def test_every_line_is_an_event(judged: Any) -> None:
     sides = "--model a=mock:writer --baseline mock:echo --judge-model mock:judge"
     commands = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rlhf_eval.errors import UserError
@@ -68,6 +69,20 @@ def test_an_unreadable_part_is_named_and_the_rest_is_read(store):
     assert store.sql("SELECT count(*) AS n FROM completions").to_pylist() == [{"n": 4}]
     (problem,) = store.problems
     assert f"{parts[1]}: skipped, not a readable part" in problem
+
+
+def test_a_part_in_which_bits_have_turned_is_refused_and_not_believed(store):
+    with begin(store) as run:
+        for i in range(200):
+            run.append("completions", completion(i))
+    (part,) = files_of(run.folder, "completions")
+    group = pq.ParquetFile(part).metadata.row_group(0)
+    (texts,) = (group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == "text")
+    content = bytearray(part.read_bytes())
+    content[texts.data_page_offset + texts.total_compressed_size // 2] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{part.name}: damaged \(.*\); put back a copy of it, or remove the run"):
+        store.read(Completion)
 
 
 def test_a_log_sealed_between_listing_and_reading_is_found_again(store, monkeypatch):
