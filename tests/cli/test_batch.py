@@ -16,7 +16,6 @@ import pytest
 from contents import contents
 from server import reset, running_server, set_knobs, stats
 
-from rlhf_eval.models.served import batch
 from rlhf_eval.records import Completion, Outcome
 from rlhf_eval.store.runs import Store
 
@@ -30,6 +29,10 @@ pairs: {{rule: best_worst}}
 PRICES = (
     "models:\n  alpha: {input: 10, cached: 4, output: 20, batch: 0.5}\n  judge: {input: 1, output: 2, batch: 0.5}\n"
 )
+QUICK = {"batch_seconds": 0.05}
+"""A server whose batches are done at once."""
+HASTE = {"models.served.batch.PAUSE": 0.2, "models.served.batch.POLLS": (0.02, 0.1)}
+"""Seconds of a run that looks often."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def shared() -> Iterator[str]:
 
 @pytest.fixture
 def server(shared: str) -> str:
-    set_knobs(shared)
+    set_knobs(shared, **QUICK)
     reset(shared)
     return shared
 
@@ -48,8 +51,8 @@ def server(shared: str) -> str:
 @pytest.fixture
 def line(cli: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run the recipe with further flags."""
-    monkeypatch.setattr(batch, "PAUSE", 0.2)
-    monkeypatch.setattr(batch, "POLLS", (0.05, 0.2))
+    for name, seconds in HASTE.items():
+        monkeypatch.setattr(f"rlhf_eval.{name}", seconds)
     cli.prompts(COUNT)
     (cli.home / "line.yaml").write_text(RECIPE.format(url=server))
     (cli.home / "prices.yaml").write_text(PRICES)
@@ -93,7 +96,7 @@ def test_a_batch_makes_the_same_tables_in_one_batch_a_stage_at_half_the_price(cl
 def test_what_a_batch_refuses_is_recorded_and_what_it_did_not_reach_is_sent_again(
     cli: Any, line: Any, server: str
 ) -> None:
-    set_knobs(server, poison="Question 7?", batch_expire=0.1, error_500=0.03)
+    set_knobs(server, poison="Question 7?", batch_expire=0.1, error_500=0.03, **QUICK)
     shown = line("--batch")
     assert shown.code == 0, shown.err
     outcomes = cli.read(Outcome, "latest:generate")
@@ -105,12 +108,12 @@ def test_what_a_batch_refuses_is_recorded_and_what_it_did_not_reach_is_sent_agai
 
 
 def test_a_batch_that_is_refused_stops_the_run_in_the_providers_words(cli: Any, line: Any, server: str) -> None:
-    set_knobs(server, batch_fail="Enqueued token limit reached for alpha")
+    set_knobs(server, batch_fail="Enqueued token limit reached for alpha", **QUICK)
     shown = line("--batch")
     assert shown.code == 2
     assert "refuses the batch batch_0: Enqueued token limit reached for alpha" in shown.err
     assert left(cli) == []
-    set_knobs(server)
+    set_knobs(server, **QUICK)
     assert line("--batch").code == 0
     assert len(cli.read(Completion, "latest:generate")) == 2 * COUNT
 
@@ -132,7 +135,11 @@ def test_models_without_a_batch_api_go_on_as_ever(cli: Any, line: Any, server: s
 
 
 def started(home: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "rlhf_eval", "run", "line.yaml", "--batch"]
+    lines = ["import rlhf_eval.cli, rlhf_eval.models.served.batch, rlhf_eval.stages.drive"]
+    lines += [f"rlhf_eval.{name} = {seconds}" for name, seconds in HASTE.items()]
+    lines += ["rlhf_eval.stages.drive.GRACE = 0.2"]  # no batch ends here, however long one waits
+    lines += ["raise SystemExit(rlhf_eval.cli.main())"]
+    command = [sys.executable, "-c", "\n".join(lines), "run", "line.yaml", "--batch"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -163,7 +170,7 @@ def test_a_run_that_is_killed_while_its_batch_runs_waits_for_the_same_batch(
     _, words = first.communicate(timeout=30)
     assert first.returncode == (130 if blow == signal.SIGINT else -signal.SIGKILL)
     assert ("resume: rlhf-eval run line.yaml --batch" in words) == (blow == signal.SIGINT)
-    set_knobs(server)
+    set_knobs(server, **QUICK)
     shown = line("--batch")
     assert shown.code == 0, shown.err
     assert "39 requests were sent by an earlier run" in shown.err
@@ -183,6 +190,6 @@ def test_a_batch_whose_id_was_lost_is_found_again(cli: Any, line: Any, server: s
     first.communicate()
     (state,) = left(cli)
     state.write_text(state.read_text().replace('"batch":"batch_0"', '"batch":""'))
-    set_knobs(server)
+    set_knobs(server, **QUICK)
     assert line("--batch").code == 0
     assert stats(server)["batches"] == 2
