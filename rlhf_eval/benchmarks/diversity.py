@@ -32,7 +32,7 @@ from rlhf_eval.stats.diversity import (
     self_bleu,
     vendi_score,
 )
-from rlhf_eval.stats.intervals import Interval, bounded_mean, mean_interval, within
+from rlhf_eval.stats.intervals import Interval, bounded_mean, within
 from rlhf_eval.stats.jackknife import block_jackknife
 
 SHAPE: Shape = "answers"
@@ -42,11 +42,10 @@ JUDGE: Mapping[str, Any] = {"judge": "length"}
 Words = Sequence[str]
 Measure = Callable[[Sequence[Words]], float]
 
-BOUNDS: Mapping[str, tuple[float, float]] = {
-    "diversity": (0.0, 1.0), "distinct_2": (0.0, 1.0), "ead": (0.0, math.inf), "self_bleu": (0.0, 1.0),
-    "vendi": (1.0, math.inf),
-}  # fmt: skip
-"""What each measure can be."""
+
+def bounds(name: str, answers: int) -> tuple[float, float]:
+    """What a measure of so many answers can be."""
+    return {"ead": (0.0, math.inf), "vendi": (1.0, float(answers))}.get(name, (0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +118,10 @@ def _of_model(model: str, prompts: Mapping[str, list[Words]], samples: int, conf
     found = []
     for name, measure in config.measures().items():
         if samples > 1:
-            inside = mean_interval([measure(group) for group in groups], level=config.level)
-            found.append(estimate(f"{name}, within a prompt", within(inside, *BOUNDS[name]), settings=about))
+            inside = bounded_mean([measure(group) for group in groups], *bounds(name, samples), level=config.level)
+            found.append(estimate(f"{name}, within a prompt", inside, settings=about))
         pool = _pool(groups, config) if name in ("self_bleu", "vendi") else groups
-        overall = within(_overall(pool, measure, config), *BOUNDS[name])
+        overall = within(_overall(pool, measure, config), *bounds(name, sum(map(len, pool))))
         found.append(estimate(f"{name}, over all prompts", overall, settings=about))
     if config.embedder and samples > 1:
         unit = embed(config.embedder, [" ".join(words) for words in every]).reshape(len(groups), samples, -1)

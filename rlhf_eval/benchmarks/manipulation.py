@@ -26,7 +26,7 @@ from rlhf_eval.benchmarks.style import counts
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Floats
-from rlhf_eval.stats.intervals import mean_interval, within
+from rlhf_eval.stats.intervals import bounded_mean
 from rlhf_eval.stats.strategyproof import Rule, manipulate_labels
 
 SHAPE: Shape = "versus"
@@ -114,5 +114,4 @@ def _gains(number: int, votes: Votes, gaps: Floats, config: Config) -> Iterator[
             ]
             told = {"judge": "labelers", "rule": rule, "steps": config.steps, "caveat": CAVEAT}
             name = f"gain by lying, {where}, {rule.replace('_', ' ')}: {votes.names[number]}"
-            interval = mean_interval(gains, level=config.level)
-            yield estimate(name, within(interval, 0, inf), settings=told)
+            yield estimate(name, bounded_mean(gains, 0, inf, level=config.level), settings=told)

@@ -10,6 +10,7 @@ the better one.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Floats
-from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
+from rlhf_eval.stats.bootstrap import cluster_draws, from_replicates
 from rlhf_eval.stats.calibration import calibration, ece_interval, fit_temperature
 from rlhf_eval.stats.intervals import Interval, wilson
 from rlhf_eval.stats.reward_models import within_prompt_correlation
@@ -121,11 +122,8 @@ def _temperature(pairs: Graded, level: float) -> Interval | None:
             replicates.append(fit_temperature(pairs.margin[rows], np.ones(len(rows))))
         except UserError:
             return None
-    low, high = expanded_percentiles(np.array(replicates), len(prompts), level)
-    return Interval(
-        value=value, low=min(low, value), high=max(high, value), se=float(np.std(replicates, ddof=1)), n=len(prompts),
-        n_eff=len(prompts), level=level, method=f"cluster bootstrap, expanded percentile, {DRAWS} draws, seed 0",
-    )  # fmt: skip
+    method = f"cluster bootstrap, expanded percentile, {DRAWS} draws, seed 0"
+    return from_replicates(value, np.array(replicates), len(prompts), level=level, method=method, bounds=(0, math.inf))
 
 
 def _length(judge: str, pairs: Graded, level: float) -> list[Estimate]:

@@ -22,7 +22,7 @@ from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_
 from rlhf_eval.benchmarks.labels import Item, decided
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Bools, Floats
-from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
+from rlhf_eval.stats.bootstrap import cluster_draws, from_replicates
 from rlhf_eval.stats.corruption import auroc
 from rlhf_eval.stats.intervals import Interval, wilson
 from rlhf_eval.stats.suspects import perturbation
@@ -93,9 +93,5 @@ def _auroc(score: Floats, turned: Bools, prompts: NDArray[np.str_], level: float
         if turned[rows].any() and not turned[rows].all():
             drawn.append(auroc(score[rows], turned[rows]))
     value = auroc(score, turned)
-    low, high = expanded_percentiles(np.array(drawn), len(names), level)
-    return Interval(
-        value=value, low=max(0.0, min(low, value)), high=min(1.0, max(high, value)), se=float(np.std(drawn, ddof=1)),
-        n=len(names), n_eff=len(names), level=level,
-        method=f"cluster bootstrap, expanded percentile, {DRAWS} draws, seed 0",
-    )  # fmt: skip
+    method = f"cluster bootstrap, expanded percentile, {DRAWS} draws, seed 0"
+    return from_replicates(value, np.array(drawn), len(names), level=level, method=method, bounds=(0, 1))

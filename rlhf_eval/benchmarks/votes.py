@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from rlhf_eval.benchmarks.labels import Item, Vote
 from rlhf_eval.stats.arrays import Bools, Floats, Ints
-from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
-from rlhf_eval.stats.correlation import rank_correlation
+from rlhf_eval.stats.bootstrap import cluster_draws, from_replicates
+from rlhf_eval.stats.correlation import FEW_MODELS, ROUGH, rank_correlation
 from rlhf_eval.stats.intervals import Interval, bounded_mean
 
 FEWEST = 3
@@ -145,9 +145,7 @@ def _over_pairs(values: Floats, wanted: Bools, level: float, draws: int, seed: i
     sums = np.einsum("di,ij,dj->d", weights, table, weights)
     value = float(values[wanted].mean())
     made = sums[totals > 0] / totals[totals > 0]
-    low, high = expanded_percentiles(made, count, level)
-    return Interval(
-        value=value, low=min(low, value), high=max(high, value), se=float(made.std(ddof=1)), n=count, n_eff=count,
-        level=level, method=f"bootstrap of models, {draws} draws, seed {seed}",
-        note="few models: the interval is rough" if count < 10 else "",
+    return from_replicates(
+        value, made, count, level=level, method=f"bootstrap of models, {draws} draws, seed {seed}", bounds=(0, 1),
+        note=FEW_MODELS if count < ROUGH else "",
     )  # fmt: skip

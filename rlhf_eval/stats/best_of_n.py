@@ -24,7 +24,7 @@ from scipy import optimize, special
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
-from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
+from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles, from_replicates
 from rlhf_eval.stats.intervals import Interval, mean_interval
 
 Form = Literal["best_of_n", "rl"]
@@ -216,21 +216,12 @@ def best_of_n_optimum(
 
     a, b = fits(sums.sum(axis=0, keepdims=True))[0]
     drawn = np.concatenate([fits(weights @ sums) for weights in cluster_draws(groups, draws, seed)])
-    low, high = expanded_percentiles(drawn[:, 1], groups, level)
     with np.errstate(divide="ignore"):
         peaks = np.where(drawn[:, 1] > 0, np.maximum(drawn[:, 0], 0) / np.maximum(2 * drawn[:, 1], 1e-300), np.inf)
     # Finite stand-ins keep quantiles defined where some draws never bend.
     d_low, d_high = expanded_percentiles(np.minimum(peaks, 1e6), groups, level)
-    interval = Interval(
-        value=float(b),
-        low=min(low, float(b)),
-        high=max(high, float(b)),
-        se=float(drawn[:, 1].std(ddof=1)),
-        n=groups,
-        n_eff=groups,
-        level=level,
-        method=f"cluster bootstrap, expanded percentile, {draws} draws, seed {seed}",
-    )
+    method = f"cluster bootstrap, expanded percentile, {draws} draws, seed {seed}"
+    interval = from_replicates(float(b), drawn[:, 1], groups, level=level, method=method)
     fit = _peak(float(a), float(b), "best_of_n")
     return BestOfNOptimum(fit=fit, b=interval, n=n_at(fit.peak_d), n_low=n_at(d_low), n_high=n_at(d_high))
 

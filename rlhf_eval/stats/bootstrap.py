@@ -42,20 +42,36 @@ def bootstrap_totals(
     sums = (weights @ flat for weights in cluster_draws(n, draws, seed))
     replicates = np.concatenate([statistic(s.reshape(len(s), *shape)) for s in sums])
     method = f"cluster bootstrap, expanded percentile, {draws} draws, seed {seed}"
-    se = float(replicates.std(ddof=1)) if n > 1 else math.inf
-    if n == 1 or np.ptp(replicates) < 1e-12:
-        low, high = bounds
-        note = "one cluster: no spread to learn from" if n == 1 else "no draw differed: the interval is all there is"
-    else:
-        low, high = expanded_percentiles(replicates, n, level)
-        note = ""
+    return from_replicates(value, replicates, n, level=level, method=method, bounds=bounds)
+
+
+def from_replicates(
+    value: float,
+    replicates: Floats,
+    clusters: int,
+    *,
+    level: float,
+    method: str,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    note: str = "",
+) -> Interval:
+    """The interval of a statistic with these bootstrap replicates, within ``bounds``.
+
+    One cluster, or draws that never differ, give ``bounds`` with a note.
+    """
+    least, most = bounds
+    low, high = expanded_percentiles(replicates, clusters, level)
+    if clusters == 1:
+        note = "one cluster: no spread to learn from"
+    elif np.ptp(replicates) < 1e-12:
+        low, high, note = least, most, "no draw differed: the interval is all there is"
     return Interval(
         value=value,
-        low=min(low, value),
-        high=max(high, value),
-        se=se,
-        n=n,
-        n_eff=n,
+        low=min(value, max(least, low)),
+        high=max(value, min(most, high)),
+        se=float(replicates.std(ddof=1)) if clusters > 1 else math.inf,
+        n=clusters,
+        n_eff=clusters,
         level=level,
         method=method,
         note=note,

@@ -21,8 +21,8 @@ from scipy import optimize
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
-from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
-from rlhf_eval.stats.intervals import Interval, bounded_mean, mean_interval, within
+from rlhf_eval.stats.bootstrap import cluster_draws, from_replicates
+from rlhf_eval.stats.intervals import Interval, bounded_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def calibration(
     ece = _ece(p, y, index)
     return Calibration(
         brier=bounded_mean((p - y) ** 2, 0, 1, clusters, level=level),
-        log_loss=within(mean_interval(_log_losses(p, y), clusters, level=level), 0, math.inf),
+        log_loss=bounded_mean(_log_losses(p, y), 0, math.inf, clusters, level=level),
         ece=ece,
         ece_null=float(null.mean()),
         p_value=float((1 + (null >= ece).sum()) / (1 + draws)),
@@ -103,17 +103,8 @@ def ece_interval(
         rows = np.repeat(np.arange(len(p)), weights[index].astype(np.int64))
         replicates.append(expected_calibration_error(p[rows], y[rows]))
     value = expected_calibration_error(p, y)
-    low, high = expanded_percentiles(np.array(replicates), count, level)
-    return Interval(
-        value=value,
-        low=min(value, max(0.0, 2 * value - high)),
-        high=max(value, min(1.0, 2 * value - low)),
-        se=float(np.std(replicates, ddof=1)),
-        n=count,
-        n_eff=count,
-        level=level,
-        method=f"cluster bootstrap, basic, {draws} draws, seed {seed}",
-    )
+    method = f"cluster bootstrap, basic, {draws} draws, seed {seed}"
+    return from_replicates(value, 2 * value - np.array(replicates), count, level=level, method=method, bounds=(0, 1))
 
 
 def fit_temperature(logits: ArrayLike, outcomes: ArrayLike) -> float:

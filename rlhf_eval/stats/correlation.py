@@ -18,8 +18,12 @@ from numpy.typing import ArrayLike
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, floats, same_length
-from rlhf_eval.stats.bootstrap import expanded_percentiles
+from rlhf_eval.stats.bootstrap import from_replicates
 from rlhf_eval.stats.intervals import Interval
+
+ROUGH = 10
+"""Models below which an interval over models is rough."""
+FEW_MODELS = "few models: the interval is rough"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,15 @@ def rank_correlation(
             replicates.append(_both(x[pick], y[pick]))
     values, table = _both(x, y), np.array(replicates)
     rho, tau = (
-        _interval(values[k], table[:, k], len(x), level, f"bootstrap of models, {draws} draws, seed {seed}")
+        from_replicates(
+            values[k],
+            table[:, k],
+            len(x),
+            level=level,
+            method=f"bootstrap of models, {draws} draws, seed {seed}",
+            bounds=(-1, 1),
+            note=FEW_MODELS if len(x) < ROUGH else "",
+        )
         for k in (0, 1)
     )
     order = np.subtract.outer(x, x) * np.subtract.outer(y, y)
@@ -75,18 +87,3 @@ def _columns(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         raise UserError("one of the rankings gives every model the same score: there is no order to compare")
     return x, y
-
-
-def _interval(value: float, replicates: Floats, n: int, level: float, method: str) -> Interval:
-    low, high = expanded_percentiles(replicates, n, level)
-    return Interval(
-        value=value,
-        low=min(low, value),
-        high=max(high, value),
-        se=float(replicates.std(ddof=1)),
-        n=n,
-        n_eff=n,
-        level=level,
-        method=method,
-        note="few models: the interval is rough" if n < 10 else "",
-    )

@@ -125,9 +125,9 @@ def bounded_mean(
 ) -> Interval:
     """``mean_interval`` of values that cannot leave ``[least, most]``: within these bounds; Wilson's without a spread."""
     plain = mean_interval(values, clusters, level=level)
-    if plain.n > 1 and plain.se > 0:
-        return within(plain, least, most)
     width = most - least
+    if (plain.n > 1 and plain.se > 0) or math.isinf(width):
+        return within(plain, least, most)
     unit = wilson_from_se((plain.value - least) / width, plain.se / width, plain.n, level=level)
     low, high = least + width * unit.low, least + width * unit.high
     wide = replace(plain, low=min(low, plain.value), high=max(high, plain.value), method="wilson, n_eff = clusters")

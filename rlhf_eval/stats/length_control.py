@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Bools, Floats, cluster_index, floats
-from rlhf_eval.stats.bootstrap import cluster_draws, expanded_percentiles
+from rlhf_eval.stats.bootstrap import cluster_draws, from_replicates
 from rlhf_eval.stats.bradley_terry import Ranking, games, sandwich, strongly_connected
 from rlhf_eval.stats.intervals import Interval, clustered_mean, wilson, wilson_from_se
 from rlhf_eval.stats.logistic import fit_logistic, fit_logistic_draws, sigmoid
@@ -133,10 +133,9 @@ def length_controlled_bootstrap(
         rates.append((rows * sigmoid(fitted @ equal.T)).sum(axis=1) / rows.sum(axis=1))
     replicates = np.concatenate(rates)
     good = replicates[np.isfinite(replicates)]
-    low, high = expanded_percentiles(good, count, level)
-    return Interval(
-        value=fit[0], low=min(low, fit[0]), high=max(high, fit[0]), se=float(good.std(ddof=1)), n=count, n_eff=count,
-        level=level, method=f"style-adjusted logistic, cluster bootstrap, {draws} draws, seed {seed}",
+    return from_replicates(
+        fit[0], good, count, level=level, bounds=(0, 1),
+        method=f"style-adjusted logistic, cluster bootstrap, {draws} draws, seed {seed}",
         note=f"{len(replicates) - len(good)} draws could not be fitted" if len(good) < len(replicates) else "",
     )  # fmt: skip
 

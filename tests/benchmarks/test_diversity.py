@@ -67,6 +67,13 @@ def test_two_prompts_that_differ_give_no_impossible_diversity() -> None:
     assert found["vendi, within a prompt"].low == 1
 
 
+def test_answers_that_are_all_different_may_have_had_a_repeat() -> None:
+    found = named(diversity.score(evidence(new=varied), diversity.Config()), "new")
+    for scope in ("within a prompt", "over all prompts"):
+        told = found[f"distinct_2, {scope}"]
+        assert told.low < told.value == told.high == 1
+
+
 def test_models_are_compared_on_as_many_answers_and_words() -> None:
     made = evidence(long=lambda n, k: varied(n, k) + " tail", short=varied)
     found = diversity.score(made, diversity.Config(tokens=5))

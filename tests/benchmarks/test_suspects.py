@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,13 @@ def test_turned_labels_are_ranked_and_flagged_by_r3ms_rule(compared: bool) -> No
     assert found["auroc"].value == pytest.approx(auroc(-np.array(MARGINS), TURNED))
     assert (found["precision"].value, found["recall"].value) == pytest.approx((1.0, 2 / 3))
     assert all(e.low <= e.value <= e.high for e in found.values())
+
+
+def test_a_judge_that_tells_no_two_labels_apart_has_no_sure_auroc() -> None:
+    world = evidence()
+    blind = tuple(j if len(j.scores) != 1 else replace(j, scores=(1.0,)) for j in world.judgments)
+    found = {e.name: e for e in score(replace(world, judgments=blind), Config())}
+    assert (found["auroc"].value, found["auroc"].low, found["auroc"].high) == (0.5, 0.0, 1.0)
 
 
 def test_a_set_that_does_not_say_is_only_flagged() -> None:

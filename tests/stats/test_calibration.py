@@ -100,6 +100,7 @@ def test_a_few_items_give_no_impossible_score() -> None:
     assert few.log_loss.low == 0
 
 
-def test_one_cluster_bounds_nothing() -> None:
-    found = ece_interval([0.2, 0.7, 0.9], [0, 1, 1], ["a", "a", "a"])
+@pytest.mark.parametrize(("p", "clusters"), [([0.2, 0.7, 0.9], ["a", "a", "a"]), ([1.0, 1.0, 1.0], None)])
+def test_one_cluster_and_items_that_are_all_alike_bound_nothing(p: list[float], clusters: list[str] | None) -> None:
+    found = ece_interval(p, [0, 1, 1] if clusters else [1, 1, 1], clusters)
     assert (found.low, found.high) == (0.0, 1.0)
