@@ -126,7 +126,7 @@ def _scored(group: Games, config: Config) -> list[Estimate]:
         return found
     pairs = zip(group.style.T, group.baseline_style.T, strict=True)
     features = np.column_stack([relative_feature(own, other) for own, other in pairs])
-    controlled = length_controlled(group.share, features[:, features.any(axis=0)], prompts, level=config.level)
+    controlled = length_controlled(group.share, features, prompts, level=config.level)
     if controlled.adjusted is not None:
         gates = {"variance_inflation": controlled.variance_inflation, "overlap": controlled.overlap}
         found.append(estimate("style_controlled", controlled.adjusted, failed=group.lost, settings={**about, **gates}))

@@ -204,6 +204,14 @@ def test_every_number_of_a_comparison_tells_what_was_lost(make: Maker, benchmark
     assert {(e.failed, e.settings["unreadable"], e.n) for e in found if e.name != "flip_rate"} == {(1, 3, 4)}
 
 
+def test_answers_of_one_style_are_won_as_often_at_equal_style(make: Maker) -> None:
+    for n, share in enumerate([A, B, A, A]):
+        pair = make.answers(str(n), ["one two", "two one"], ["mine", "base"])
+        make.judge(pair, share)
+    found = named(arena_hard.score(make.evidence(), arena_hard.Config()))
+    assert found["style_controlled"] == found["win_rate"] == 0.75
+
+
 def test_style_is_counted_outside_code() -> None:
     style = counts("# T\n- **one**\n1. two\n```\n# no\n- no **no**\n```\n__b__")
     assert (style.headers, style.lists, style.bold) == (1, 2, 2)
