@@ -265,9 +265,11 @@ class Engine(transformers.Trainer):  # type: ignore[misc]
         """Raises UserError, naming the step and its rows, where a loss is not finite."""
         if self.unread and not torch.isfinite(torch.stack([loss for _, loss, _ in self.unread])).all():
             step, loss, rows = next(entry for entry in self.unread if not torch.isfinite(entry[1]))
+            kept = state_of(self.out)
+            good = f"; the state of step {kept.rpartition('-')[2]} is kept in {Path(kept).parent}" if kept else ""
             raise UserError(
                 f"the loss is {loss.item()} at step {step} (rows {', '.join(rows[:8])}): look at these rows, or lower "
-                "learning_rate; the last good state is kept in steps/"
+                f"learning_rate{good}"
             )
         self.unread.clear()
 

@@ -48,9 +48,10 @@ class CacheStats:
 
 
 class ResponseCache:
-    """Replies by key; safe for several processes at once, and never a reason for a run to stop.
+    """Replies by key; safe for several processes at once.
 
-    A damaged file is set aside as ``<name>.corrupt-<utc>`` with a warning, and a fresh cache begins.
+    A damaged file stops no run: it is set aside as ``<name>.corrupt-<utc>`` with a warning, and a fresh cache begins. A
+    full disk stops it, as UserError.
     """
 
     def __init__(self, path: Path) -> None:

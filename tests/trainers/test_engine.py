@@ -126,7 +126,9 @@ def test_states_are_kept_by_the_clock_and_never_at_much_of_a_cost() -> None:
 
 
 def test_a_loss_that_is_no_number_names_the_step_and_the_rows(base: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the loss is nan at step 1 \(rows \w+, .*look at these rows, or lower"):
+    with pytest.raises(
+        UserError, match=r"the loss is nan at step 1 \(rows \w+, .*look at these rows, or lower learning_rate$"
+    ):
         run_dpo(base, tmp_path, data=[_with_margin(p, float("nan")) for p in pairs(8)], offset=1.0)
 
 
