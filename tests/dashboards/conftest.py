@@ -13,6 +13,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -198,8 +199,11 @@ class Visitor:
         return self.page
 
     def turn(self, path: str) -> Any:
-        """Go to a page as Back and Forward do: the app draws it without being loaded again, at a third of the work."""
-        if self.page.url == "about:blank":
+        """Go to another page as Back and Forward do: the app draws it without being loaded again, at a third of the work.
+
+        A page that is open already is loaded again, because its widgets would keep what they hold.
+        """
+        if self.page.url == "about:blank" or urlsplit(self.page.url).path == f"/{path.partition('?')[0]}":
             return self.open(path)
         self.page.evaluate(GO, f"/{path}")
         self.settle()
@@ -240,24 +244,31 @@ class Visitor:
         found: list[dict[str, Any]] = self.page.evaluate(run, [context, {"resultTypes": ["violations"], **options}])
         return found
 
-    def close(self) -> None:
+    def check(self) -> None:
         """Nothing may have failed and nothing may have asked for another host."""
-        self.page.close()
         assert not self.errors
         assert not self.abroad
 
 
-@pytest.fixture
-def visitor(chromium: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
-    """A fresh tab."""
-    visit = Visitor(chromium, site[0])
-    yield visit
-    visit.close()
-
-
 @pytest.fixture(scope="module")
-def walker(chromium: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
-    """One tab that goes from page to page."""
+def tab(chromium: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
+    """The tab in which all that needs no other goes from page to page."""
     visit = Visitor(chromium, site[0])
     yield visit
-    visit.close()
+    visit.page.close()
+
+
+@pytest.fixture
+def visitor(tab: Visitor) -> Iterator[Visitor]:
+    """The tab, wherever the test before this one left it."""
+    yield tab
+    tab.check()
+
+
+@pytest.fixture
+def newcomer(chromium: Any, site: tuple[str, Store]) -> Iterator[Visitor]:
+    """A tab that has loaded nothing."""
+    visit = Visitor(chromium, site[0])
+    yield visit
+    visit.page.close()
+    visit.check()
