@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from contents import accounts, contents
 
+from rlhf_eval.cli import main
 from rlhf_eval.records import TABLES
 from rlhf_eval.store.runs import Store
 
@@ -24,7 +25,8 @@ PROMPTS = 150
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "line.yaml").write_text(RECIPE)
     (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "Question {k}?"}}\n' for k in range(PROMPTS)))
     return tmp_path
@@ -52,7 +54,7 @@ def together(home: Path, *commands: list[str]) -> list[str]:
 def test_two_processes_do_one_recipe(home: Path) -> None:
     words = ["run", "line.yaml", "--concurrency", "4"]
     together(home, [*words, "--store", "both"], [*words, "--store", "both"])
-    together(home, [*words, "--store", "one"])
+    assert main([*words, "--store", "one"]) == 0
     both, one = Store(home / "both"), Store(home / "one")
     assert contents(both) == contents(one)
     assert [run.verb for run in both.runs()] == ["load", "generate", "judge", "pairs"]
@@ -63,7 +65,7 @@ def test_two_processes_do_one_recipe(home: Path) -> None:
 
 
 def test_two_processes_do_two_runs_of_one_store_and_a_third_reads(home: Path) -> None:
-    together(home, ["load", "jsonl", "prompts.jsonl"])
+    assert main(["load", "jsonl", "prompts.jsonl"]) == 0
     writers = [["generate", "--model", f"w{seed}=mock:writer?seed={seed}&latency=0.01", "-n", "2"] for seed in (1, 2)]
     out = together(home, *writers, ["runs", "ls"], ["status"])
     assert '"verb":"load"' in out[2].replace(" ", "")
