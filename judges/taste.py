@@ -16,7 +16,7 @@ from math import sqrt
 from statistics import NormalDist
 from typing import Literal
 
-from scipy import special
+import scipy
 
 from rlhf_eval.models.base import Model
 from rlhf_eval.records import Completion, Prompt, Verdict, fingerprint
@@ -57,7 +57,7 @@ class Config:
 def error(tail: Literal["normal", "heavy"], *parts: object) -> float:
     """A draw of deviation 1 that is a function of ``parts``."""
     place = (int(fingerprint(*parts)[:13], 16) + 0.5) / 16**13
-    return NormalDist().inv_cdf(place) if tail == "normal" else float(special.stdtrit(3, place)) / sqrt(3)
+    return NormalDist().inv_cdf(place) if tail == "normal" else float(scipy.special.stdtrit(3, place)) / sqrt(3)
 
 
 async def judge(prompt: Prompt, completions: Sequence[Completion], model: Model | None, config: Config) -> Verdict:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from dashboards.data.judges import Bin, binned, estimate_of, gathered, overview
 from dashboards.data.reading import MOST, about, pick, prompts_of
@@ -186,7 +186,7 @@ def _margins(known: Known) -> Margins | None:
 
 def expected(margins: Margins, at: float) -> float:
     """The accuracy that the fitted temperature states for a margin."""
-    return float(special.expit(at / margins.temperature))
+    return float(scipy.special.expit(at / margins.temperature))
 
 
 def _length(known: Known, missing: dict[str, str]) -> Estimate | None:

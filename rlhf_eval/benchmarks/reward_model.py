@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from rlhf_eval.benchmarks import preference
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
@@ -95,7 +95,7 @@ def _rewards(evidence: Evidence, judge: str) -> dict[str, float]:
 def _calibration(judge: str, pairs: Graded, level: float) -> list[Estimate]:
     # Both directions, or a model that calls every first answer better would look calibrated.
     logits = np.concatenate([pairs.margin, -pairs.margin])
-    p, y = special.expit(logits), np.repeat([1.0, 0.0], len(pairs.margin))
+    p, y = scipy.special.expit(logits), np.repeat([1.0, 0.0], len(pairs.margin))
     clusters = np.tile(pairs.prompt, 2)
     whole = calibration(p, y, clusters, level=level, draws=DRAWS)
     null = {"judge": judge, "null": whole.ece_null, "p_value": whole.p_value, "bins": whole.bins}

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from rlhf_eval.benchmarks.evidence import Evidence, Shape, estimate, nothing_to_score
 from rlhf_eval.benchmarks.labels import Item, decided
@@ -61,13 +61,13 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
 def believed(item: Item) -> float:
     """The probability of the label under the judge: of the rewards' margin, or the share that a comparison gave."""
     gap = float(np.mean([vote.scores[item.right][0] - vote.scores[~item.right][0] for vote in item.read]))
-    return float(special.expit(gap)) if item.graded else (1 + gap) / 2
+    return float(scipy.special.expit(gap)) if item.graded else (1 + gap) / 2
 
 
 def _of_judge(judge: str, read: Sequence[Item], evidence: Evidence, config: Config, *, unread: int) -> list[Estimate]:
     prompts = np.array([item.prompt.id for item in read])
     belief = np.array([believed(item) for item in read])
-    suspect = perturbation(special.logit(belief), config.lam) > 0
+    suspect = perturbation(scipy.special.logit(belief), config.lam) > 0
     about = {"judge": judge, "lam": config.lam}
     found = [estimate("suspects", wilson(suspect.astype(float), prompts, level=config.level), failed=unread,
                       settings=about)]  # fmt: skip

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
-from scipy import special
+import scipy
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stages.sheet import Sheet
@@ -77,7 +77,7 @@ def suspects(sheet: Sheet, *, lam: float = LAM, seed: int = 0) -> Suspects:
     scored = auroc(-margin[known], turned[known]) if turned.any() and not turned[known].all() else None
     ranked = tuple(
         Suspect(
-            row=int(n), delta=float(delta[n]), believed=float(special.expit(margin[n])), prompt=sheet.prompt[n],
+            row=int(n), delta=float(delta[n]), believed=float(scipy.special.expit(margin[n])), prompt=sheet.prompt[n],
             chosen=sheet.chosen[n], rejected=sheet.rejected[n], labeler=sheet.labeler[n],
         )
         for n in np.argsort(margin, kind="stable")

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, special
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
@@ -91,7 +91,7 @@ def best_of_n_kl_discrete(probabilities: ArrayLike, n: int) -> float:
     p = p[p > 0]
     upper = np.minimum(np.cumsum(p), 1)
     chosen = upper**n - np.concatenate([[0], upper[:-1]]) ** n
-    return float(special.rel_entr(chosen, p).sum())
+    return float(scipy.special.rel_entr(chosen, p).sum())
 
 
 def best_of_n_kl_exact(proxy: ArrayLike, n: Sequence[int]) -> Floats:
@@ -155,7 +155,7 @@ def _bend(d: Floats, form: Form) -> Floats:
     """What the coefficient b counts: ``d^2`` or ``d log d``."""
     if form not in ("best_of_n", "rl"):
         raise UserError(f"unknown form '{form}'.{nearest(form, ['best_of_n', 'rl'])}")
-    return np.asarray(d**2 if form == "best_of_n" else special.xlogy(d, d), dtype=np.float64)
+    return np.asarray(d**2 if form == "best_of_n" else scipy.special.xlogy(d, d), dtype=np.float64)
 
 
 def _least_squares(d: Floats, gold: Floats, form: Form) -> Floats:
@@ -230,9 +230,11 @@ def n_at(d: float) -> float:
     """The n whose best-of-n lies at ``d = sqrt(KL)`` from the policy; infinite beyond n = e^100."""
     if d**2 >= 99:
         return math.inf
-    return math.exp(float(optimize.brentq(lambda x: x - 1 + math.exp(-x) - d**2, 0, 101)))
+    return math.exp(float(scipy.optimize.brentq(lambda x: x - 1 + math.exp(-x) - d**2, 0, 101)))
 
 
 def _log_choose(n: ArrayLike, k: int) -> Floats:
     top = np.asarray(n, dtype=np.float64)
-    return np.asarray(special.gammaln(top + 1) - special.gammaln(k + 1) - special.gammaln(top - k + 1))
+    return np.asarray(
+        scipy.special.gammaln(top + 1) - scipy.special.gammaln(k + 1) - scipy.special.gammaln(top - k + 1)
+    )

@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from rlhf_eval.stats.arrays import Floats, cluster_index
 from rlhf_eval.stats.intervals import Interval
@@ -95,8 +95,8 @@ def expanded_percentiles(replicates: Floats, clusters: int, level: float) -> tup
     """
     if clusters < 2:
         return -math.inf, math.inf
-    t = special.stdtrit(clusters - 1, (1 + level) / 2) * math.sqrt(clusters / (clusters - 1))
-    tail = float(special.ndtr(-t))
+    t = scipy.special.stdtrit(clusters - 1, (1 + level) / 2) * math.sqrt(clusters / (clusters - 1))
+    tail = float(scipy.special.ndtr(-t))
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
 

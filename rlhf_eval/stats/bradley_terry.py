@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Bools, Floats, Ints, cluster_index, floats, same_length
@@ -138,8 +138,8 @@ def newton(wins: Floats, *, prior: float = 0.0, start: Floats | None = None, tol
     total = wins + wins.transpose(0, 2, 1)
     won = wins.sum(axis=2) + prior / 2
     for _ in range(100):
-        chance = special.expit(theta[:, :, None] - theta[:, None, :])
-        own = special.expit(theta)
+        chance = scipy.special.expit(theta[:, :, None] - theta[:, None, :])
+        own = scipy.special.expit(theta)
         gradient = won - (total * chance).sum(axis=2) - prior * own
         weight = total * chance * (1 - chance)
         hessian = -weight + (0 if prior else 1 / k)
@@ -155,9 +155,9 @@ def newton(wins: Floats, *, prior: float = 0.0, start: Floats | None = None, tol
 def inverse_information(ratings: Floats, total: Floats, *, prior: float = 0.0) -> Floats:
     """Inverse of the information about strengths with mean 0; ``total`` counts the games of every pair."""
     k = len(ratings)
-    chance = special.expit(np.subtract.outer(ratings, ratings))
+    chance = scipy.special.expit(np.subtract.outer(ratings, ratings))
     weight = total * chance * (1 - chance)
-    own = special.expit(ratings)
+    own = scipy.special.expit(ratings)
     information = np.diag(weight.sum(axis=1) + prior * own * (1 - own)) - weight
     centre = np.eye(k) - 1 / k
     inverse: Floats = centre @ np.linalg.inv(information + (0 if prior else 1 / k)) @ centre
@@ -166,8 +166,8 @@ def inverse_information(ratings: Floats, total: Floats, *, prior: float = 0.0) -
 
 def strongly_connected(wins: Floats) -> list[list[int]]:
     """Groups of models that are linked by wins in both directions, as lists of model numbers."""
-    count, label = sparse.csgraph.connected_components(
-        sparse.csr_matrix((wins >= LINK).astype(np.int8)), connection="strong"
+    count, label = scipy.sparse.csgraph.connected_components(
+        scipy.sparse.csr_matrix((wins >= LINK).astype(np.int8)), connection="strong"
     )
     return [np.flatnonzero(label == group).tolist() for group in range(count)]
 
@@ -216,7 +216,7 @@ def sandwich(bread: NDArray[np.floating], scores: Floats, strengths: int | None 
 
 def _scores(played: Games, ratings: Floats) -> Floats:
     """The gradient of each cluster's likelihood, (clusters, models)."""
-    residual = played.score - special.expit(ratings[played.a] - ratings[played.b])
+    residual = played.score - scipy.special.expit(ratings[played.a] - ratings[played.b])
     scores = np.zeros((played.clusters, len(ratings)))
     np.add.at(scores, (played.cluster, played.a), residual)
     np.add.at(scores, (played.cluster, played.b), -residual)
@@ -251,7 +251,7 @@ def _resampled(played: Games, draws: int, seed: int) -> Iterator[Floats]:
     rows = np.concatenate([played.cluster, played.cluster])
     cells = np.concatenate([played.a * k + played.b, played.b * k + played.a])
     won = np.concatenate([played.score, 1 - played.score])
-    table = sparse.csr_matrix((won, (rows, cells)), shape=(played.clusters, k * k))
+    table = scipy.sparse.csr_matrix((won, (rows, cells)), shape=(played.clusters, k * k))
     for weights in cluster_draws(played.clusters, draws, seed):
         for start in range(0, len(weights), 100):
             yield np.asarray(weights[start : start + 100] @ table).reshape(-1, k, k)
@@ -269,7 +269,7 @@ def _refit(tables: Floats, start: Floats) -> Floats:
 
 def rating_intervals(ranking: Ranking, *, level: float = 0.95) -> tuple[Interval, ...]:
     """An interval of each model's strength against the average of all models, in the order of ``ranking.models``."""
-    t = float(special.stdtrit(max(ranking.n - 1, 1), (1 + level) / 2))
+    t = float(scipy.special.stdtrit(max(ranking.n - 1, 1), (1 + level) / 2))
     errors = np.sqrt(np.maximum(np.diag(ranking.covariance), 0))
     return tuple(
         Interval(

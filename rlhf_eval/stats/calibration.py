@@ -16,8 +16,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
@@ -124,7 +124,7 @@ def fit_temperature(logits: ArrayLike, outcomes: ArrayLike) -> float:
         scaled = z / math.exp(log_t)
         return float((np.logaddexp(0, scaled) - y * scaled).mean())
 
-    fit = optimize.minimize_scalar(loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-10})
+    fit = scipy.optimize.minimize_scalar(loss, bounds=(-7, 7), method="bounded", options={"xatol": 1e-10})
     return math.exp(float(fit.x))
 
 
@@ -146,7 +146,7 @@ def fit_isotonic(scores: ArrayLike, outcomes: ArrayLike) -> IsotonicMap:
     same_length(scores=x, outcomes=y)
     values, index, counts = np.unique(x, return_inverse=True, return_counts=True)
     means = np.bincount(index, weights=y) / counts
-    fitted = optimize.isotonic_regression(means, weights=counts).x
+    fitted = scipy.optimize.isotonic_regression(means, weights=counts).x
     return IsotonicMap(scores=tuple(values.tolist()), probabilities=tuple(np.clip(fitted, 0, 1).tolist()))
 
 

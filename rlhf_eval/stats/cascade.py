@@ -17,8 +17,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import floats, same_length
@@ -78,7 +78,7 @@ def plan_cascade(
     spread = float(y.std() * f.std())
     rho = float(((y - y.mean()) * (f - f.mean())).mean()) / spread if spread else 0.0
     rho = min(0.999999, max(-0.999999, rho))
-    rho_low = math.tanh(math.atanh(rho) - float(special.ndtri((1 + level) / 2)) / math.sqrt(n - 3))
+    rho_low = math.tanh(math.atanh(rho) - float(scipy.special.ndtri((1 + level) / 2)) / math.sqrt(n - 3))
     price = cheap_cost / strong_cost
     ratio, worst = cascade_cost_ratio(rho, price), cascade_cost_ratio(rho_low, price)
     pays = ratio <= 1 - least_saving and worst < 1
@@ -100,7 +100,7 @@ def plan_cascade(
 
 def error_bound(errors: int, n: int, *, delta: float = 0.1) -> float:
     """Clopper and Pearson's upper bound on an error rate, exceeded with chance at most ``delta``."""
-    return 1.0 if errors >= n else float(special.betaincinv(errors + 1, n - errors, 1 - delta))
+    return 1.0 if errors >= n else float(scipy.special.betaincinv(errors + 1, n - errors, 1 - delta))
 
 
 def acceptance_threshold(

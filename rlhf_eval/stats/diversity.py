@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats
@@ -151,7 +151,7 @@ def ngram_similarity(answers: Sequence[Tokens], *, n: int = 1) -> Floats:
             rows.append(row)
             columns.append(ids.setdefault(gram, len(ids)))
             counts.append(float(count))
-    table = sparse.csr_matrix((counts, (rows, columns)), shape=(len(answers), max(len(ids), 1)))
+    table = scipy.sparse.csr_matrix((counts, (rows, columns)), shape=(len(answers), max(len(ids), 1)))
     dots: Floats = (table @ table.T).toarray()
     norms = np.sqrt(np.diag(dots))
     similarity: Floats = dots / np.where(np.outer(norms, norms) == 0, 1, np.outer(norms, norms))

@@ -17,8 +17,8 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, floats, same_length
@@ -64,7 +64,7 @@ def ppi_mean(
     residual = y - weight * f
     variance = float(((residual - residual.mean()) ** 2).sum()) / (n - lost)
     se = math.sqrt(variance / n + weight**2 * float(rest.var()) / unlabelled)
-    quantile = float(special.stdtrit(n - 2 if small_sample else math.inf, (1 + level) / 2))
+    quantile = float(scipy.special.stdtrit(n - 2 if small_sample else math.inf, (1 + level) / 2))
     return _corrected(value, quantile * se, se, n, _effective(y, f, unlabelled), level, "ppi++", weight)
 
 
@@ -91,7 +91,7 @@ def ipw_mean(
     weight = float(((target - target.mean()) * (control - control.mean())).mean() / spread) if spread else 0.0
     terms = target - weight * control
     value, se = float(terms.mean()), float(terms.std(ddof=2) / math.sqrt(n))
-    half = float(special.stdtrit(len(y) - 2, (1 + level) / 2)) * se
+    half = float(scipy.special.stdtrit(len(y) - 2, (1 + level) / 2)) * se
     return _corrected(
         value, half, se, n, float(y.var(ddof=1)) / se**2 if se else n, level, "inverse probability", weight
     )
@@ -133,7 +133,7 @@ def rogan_gladen(
         note = "sensitivity + specificity <= 1: the judge carries no information, and the value shown is its own"
         return _unknown(share, n, level, note)
     value = min(1.0, max(0.0, (share + spec - 1) / (spec + sens - 1)))
-    z = float(special.ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     added = 1.0 if published else 0.5
     size, m0, m1 = n + z**2, negatives + 2 * added, positives + 2 * added
     p, spec, sens = (positive + z**2 / 2) / size, (true_negative + added) / m0, (true_positive + added) / m1
@@ -195,7 +195,7 @@ def labels_needed(half_width: float, rho: float, *, variance: float = 0.25, leve
 
     ``z^2 variance (1 - rho^2)/h^2``; .25 is the worst variance of a share.
     """
-    z = float(special.ndtri((1 + level) / 2))
+    z = float(scipy.special.ndtri((1 + level) / 2))
     return math.ceil(z**2 * variance * (1 - rho**2) / half_width**2 - 1e-9)
 
 

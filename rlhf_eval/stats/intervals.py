@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Bools, Floats, cluster_index, floats, same_length
@@ -157,7 +157,7 @@ def paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None = None, *, lev
     if no_spread:
         p_value = 1.0 if plain.value == 0 else 2.0 ** (1 - plain.n)
     else:
-        p_value = 2 * float(special.stdtr(plain.n - 1, -abs(plain.value) / plain.se))
+        p_value = 2 * float(scipy.special.stdtr(plain.n - 1, -abs(plain.value) / plain.se))
     return PairedDifference(
         value=plain.value,
         low=low,
@@ -280,7 +280,7 @@ def _note(se: float, n: int) -> str:
 def _t(level: float, df: float) -> float:
     if not 0 < level < 1:
         raise UserError(f"level is {level}; it must lie strictly between 0 and 1, for instance .95")
-    return float(special.stdtrit(df, (1 + level) / 2))
+    return float(scipy.special.stdtrit(df, (1 + level) / 2))
 
 
 def _correlation(a: Floats, b: Floats) -> float:
@@ -304,14 +304,14 @@ def variance_per_prompt(
 def power(delta: float, prompts: int, *, variance: float = 0.25, level: float = 0.95) -> float:
     """Chance that a true difference ``delta`` comes out significant, two-sided, with ``variance`` per prompt."""
     z, shift = _z(level), abs(delta) / math.sqrt(variance / prompts)
-    return float(special.ndtr(shift - z) + special.ndtr(-shift - z))
+    return float(scipy.special.ndtr(shift - z) + scipy.special.ndtr(-shift - z))
 
 
 def minimal_detectable_effect(
     prompts: int, *, variance: float = 0.25, power: float = 0.8, level: float = 0.95
 ) -> float:
     """The smallest true difference that ``prompts`` prompts detect with the given power (``2.80 sd/sqrt(n)``)."""
-    return (_z(level) + float(special.ndtri(power))) * math.sqrt(variance / prompts)
+    return (_z(level) + float(scipy.special.ndtri(power))) * math.sqrt(variance / prompts)
 
 
 def prompts_needed(delta: float, *, variance: float = 0.25, power: float = 0.8, level: float = 0.95) -> int:
@@ -321,7 +321,7 @@ def prompts_needed(delta: float, *, variance: float = 0.25, power: float = 0.8, 
     """
     if delta == 0:
         raise UserError("no number of prompts detects a difference of 0; name the smallest one that matters")
-    return math.ceil((_z(level) + float(special.ndtri(power))) ** 2 * variance / delta**2)
+    return math.ceil((_z(level) + float(scipy.special.ndtri(power))) ** 2 * variance / delta**2)
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -347,7 +347,7 @@ def winners_curse(candidates: int, se: float) -> float:
     """
     z = np.linspace(-12, 12, 4801)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return se * float(np.trapezoid(z * candidates * density * special.ndtr(z) ** (candidates - 1), z))
+    return se * float(np.trapezoid(z * candidates * density * scipy.special.ndtr(z) ** (candidates - 1), z))
 
 
 def _restore(sorted_values: Floats, order: NDArray[np.intp]) -> Floats:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
@@ -117,7 +117,7 @@ def difference_of_groups(
     smaller = min(sizes)  # the spread of the rarer group is what is known worst
     se = math.sqrt(smaller / (smaller - 1) * float(sums @ sums))
     se = se if se > 1e-13 * float(np.abs(y).max()) else 0.0  # what rounding leaves is no spread
-    half = float(special.stdtrit(2 * smaller - 2, (1 + level) / 2)) * se
+    half = float(scipy.special.stdtrit(2 * smaller - 2, (1 + level) / 2)) * se
     found = Interval(
         value=value, low=value - half, high=value + half, se=se, n=count, n_eff=count, level=level,
         method="difference of two groups, clustered SE, t" + (f", within {cells} strata" if strata is not None else ""),
@@ -154,9 +154,9 @@ def fair_gap(share: float, accuracy: float, agreement: float = 1.0) -> float:
     wins = min(0.99, max(0.01, share))
 
     def world(noise: float) -> tuple[Floats, Floats, Floats]:
-        margin = grid + float(special.ndtri(wins)) * math.sqrt(1 + noise**2)
+        margin = grid + float(scipy.special.ndtri(wins)) * math.sqrt(1 + noise**2)
         density = np.exp(-(grid**2) / 2)
-        labelled: Floats = special.ndtr(margin / max(noise, 1e-6))
+        labelled: Floats = scipy.special.ndtr(margin / max(noise, 1e-6))
         return margin, density / density.sum(), labelled
 
     def agreeing(noise: float) -> float:
@@ -166,7 +166,7 @@ def fair_gap(share: float, accuracy: float, agreement: float = 1.0) -> float:
     margin, density, labelled = world(_solve(lambda noise: -agreeing(noise), -min(agreement, 1 - 1e-9), 1e-6, 10.0))
 
     def right(k: float) -> tuple[Floats, Floats]:
-        chosen: Floats = special.ndtr(k * margin)
+        chosen: Floats = scipy.special.ndtr(k * margin)
         return density * labelled * chosen, density * (1 - labelled) * (1 - chosen)
 
     k = _solve(lambda k: float(sum(side.sum() for side in right(k))), accuracy, 0.0, 50.0)
@@ -204,7 +204,7 @@ def log_odds_effects(
     np.add.at(sums, index, x * (y - x @ effects)[:, None])
     factor = count / (count - 1) * (len(y) - 1) / max(len(y) - x.shape[1], 1)
     errors = np.sqrt(np.diag(bread @ (sums.T @ sums) @ bread) * factor)
-    half = float(special.stdtrit(count - x.shape[1], (1 + level) / 2)) * errors
+    half = float(scipy.special.stdtrit(count - x.shape[1], (1 + level) / 2)) * errors
     return [
         Interval(
             value=float(b), low=float(b - h), high=float(b + h), se=float(s), n=count, n_eff=count, level=level,

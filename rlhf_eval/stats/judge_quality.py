@@ -13,8 +13,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import floats, same_length
@@ -51,7 +51,7 @@ def position_bias(
     both_first = int(((winner_first > 0) & (winner_second < 0)).sum())
     both_second = int(((winner_first < 0) & (winner_second > 0)).sum())
     flips = both_first + both_second
-    tail = float(special.bdtr(min(both_first, both_second), flips, 0.5))
+    tail = float(scipy.special.bdtr(min(both_first, both_second), flips, 0.5))
     return PositionBias(
         consistency=wilson(winner_first == winner_second, clusters, level=level),
         first_slot=bounded_mean((first - second) / 2, -0.5, 0.5, clusters, level=level),

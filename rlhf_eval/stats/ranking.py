@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.stats.arrays import Floats, Ints
@@ -60,7 +60,7 @@ def rank_sets(
     if method == "max_t":
         critical = _max_t(ranking.covariance, sd, df, level, draws, seed)
     elif method == "bonferroni":
-        critical = float(-special.stdtrit(df, (1 - level) / (k * (k - 1))))
+        critical = float(-scipy.special.stdtrit(df, (1 - level) / (k * (k - 1))))
     else:
         raise UserError(f"unknown method '{method}'.{nearest(method, ['max_t', 'bonferroni'])}")
     above = np.subtract.outer(ranking.ratings, ranking.ratings) > critical * sd
@@ -125,7 +125,7 @@ def fragility(a: ArrayLike, b: ArrayLike, scores: ArrayLike) -> Fragility:
     ratings = newton(wins[None])[0]
     second, first = np.argsort(ratings)[-2:]
     inverse = inverse_information(ratings, wins + wins.T)
-    chance = special.expit(ratings[played.a] - ratings[played.b])
+    chance = scipy.special.expit(ratings[played.a] - ratings[played.b])
     direction = inverse[first] - inverse[second]
     leverage = (
         chance
@@ -199,7 +199,7 @@ def pair_probabilities(
     k = len(ranking.models)
     i, j = np.triu_indices(k, 1)
     gap = np.abs(ranking.ratings[i] - ranking.ratings[j])
-    weight = special.ndtr(-gap / np.maximum(difference_errors(ranking)[i, j], 1e-12))
+    weight = scipy.special.ndtr(-gap / np.maximum(difference_errors(ranking)[i, j], 1e-12))
     if rule == "uniform":
         weight = np.ones_like(weight)
     elif rule == "top":

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
@@ -117,9 +117,9 @@ def best_of_k_accuracy(pairwise: float, k: int = 4) -> float:
     if not 0 < pairwise < 1 or k < 2:
         raise UserError("pairwise accuracy must lie strictly between 0 and 1, and k be at least 2")
     z = np.linspace(-12, 12, 4801)
-    shift = math.sqrt(2) * float(special.ndtri(pairwise))
+    shift = math.sqrt(2) * float(scipy.special.ndtri(pairwise))
     density = np.exp(-((z - shift) ** 2) / 2) / math.sqrt(2 * math.pi)
-    return float(np.trapezoid(density * special.ndtr(z) ** (k - 1), z))
+    return float(np.trapezoid(density * scipy.special.ndtr(z) ** (k - 1), z))
 
 
 def margin_calibration(margins: ArrayLike, *, temperature: float = 1.0, seed: int = 0) -> Calibration:
@@ -128,7 +128,7 @@ def margin_calibration(margins: ArrayLike, *, temperature: float = 1.0, seed: in
     Each pair enters in both directions, or a model that calls every first answer better would look calibrated.
     """
     m = floats(margins, "margins")
-    p = special.expit(np.concatenate([m, -m]) / temperature)
+    p = scipy.special.expit(np.concatenate([m, -m]) / temperature)
     return calibration(p, np.repeat([1.0, 0.0], len(m)), np.tile(np.arange(len(m)), 2), seed=seed)
 
 

@@ -24,8 +24,8 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, special
 
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.stats.arrays import Bools, Floats, floats
@@ -131,7 +131,7 @@ def beta_binomial_e_value(wins: int, losses: int, *, concentration: float = 1.0)
     ``concentration`` a = 1 expects large gaps, 20 gaps of 5 to 10 points. Valid at any stopping time.
     """
     a = concentration
-    evidence = (wins + losses) * math.log(2) + special.betaln(a + wins, a + losses) - special.betaln(a, a)
+    evidence = (wins + losses) * math.log(2) + scipy.special.betaln(a + wins, a + losses) - scipy.special.betaln(a, a)
     return math.exp(min(evidence, MOST))
 
 
@@ -219,7 +219,7 @@ def group_sequential_look(
     side = np.zeros(len(y), dtype=bool) if swapped is None else np.asarray(swapped, dtype=bool)
     mean, se, n, df = stratified_mean(y, side) if orders_vary(y, side) else _plain_mean(y, clusters)
     z_critical = group_sequential_boundary(looks, shape=shape, level=level)[look - 1]
-    critical = -float(special.stdtrit(df, float(special.ndtr(-z_critical))))
+    critical = -float(scipy.special.stdtrit(df, float(scipy.special.ndtr(-z_critical))))
     # Scores that hardly differ prove nothing by their SE; a fair coin's is the largest that scores in [0, 1] can have.
     se = 0.5 / math.sqrt(n) if se == 0 or hardly_differ(y, clusters) else se
     z = (mean - null) / se
@@ -251,7 +251,7 @@ def group_sequential_boundary(looks: int, *, shape: Shape = "obrien_fleming", le
         raise UserError(f"unknown shape '{shape}'.{nearest(shape, ['obrien_fleming', 'pocock'])}")
     k = np.arange(1, looks + 1)
     slope = np.sqrt(looks / k) if shape == "obrien_fleming" else np.ones(looks)
-    constant = optimize.brentq(lambda c: float(stop_chances(c * slope).sum()) - (1 - level), 0.5, 10, xtol=1e-9)
+    constant = scipy.optimize.brentq(lambda c: float(stop_chances(c * slope).sum()) - (1 - level), 0.5, 10, xtol=1e-9)
     return tuple((constant * slope).tolist())
 
 
@@ -262,7 +262,9 @@ def group_sequential_drift(looks: int, *, power: float, shape: Shape = "obrien_f
     Its square, times the variance of one prompt over the squared difference, is the number of prompts that is needed.
     """
     boundary = np.array(group_sequential_boundary(looks, shape=shape, level=level))
-    return float(optimize.brentq(lambda drift: float(stop_chances(boundary, drift).sum()) - power, 0, 20, xtol=1e-9))
+    return float(
+        scipy.optimize.brentq(lambda drift: float(stop_chances(boundary, drift).sum()) - power, 0, 20, xtol=1e-9)
+    )
 
 
 def stop_chances(critical: Floats, drift: float = 0.0) -> Floats:
@@ -272,7 +274,7 @@ def stop_chances(critical: Floats, drift: float = 0.0) -> Floats:
     """
     looks = len(critical)
     bound = critical * np.sqrt(np.arange(1, looks + 1))  # on the scale of the sum of unit increments
-    nodes, weights = special.roots_legendre(200)
+    nodes, weights = scipy.special.roots_legendre(200)
     points, mass, chances = np.zeros(1), np.ones(1), np.empty(looks)
     for look, b in enumerate(bound):
         new = nodes * b

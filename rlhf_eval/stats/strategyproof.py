@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, Ints
@@ -132,7 +132,7 @@ def _mean(values: Floats) -> Floats:
 def _maxmin(theta: Floats) -> Floats:
     """The direction whose worst-off labeler is best off: a linear program in ``(z, worst)``."""
     k, d = theta.shape
-    found = optimize.linprog(
+    found = scipy.optimize.linprog(
         np.r_[np.zeros(d), -1.0],
         A_ub=np.c_[-theta, np.ones(k)],
         b_ub=np.zeros(k),

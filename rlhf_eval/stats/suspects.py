@@ -12,7 +12,7 @@ it. R3M would explain away ``delta = max(0, log(1 / lam - 1) - D)``: over 0 only
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, Ints
@@ -22,7 +22,7 @@ def perturbation(margin: Floats, lam: float) -> Floats:
     """What R3M adds to each margin to explain its label, (pairs,); raises UserError for a ``lam`` outside (0, 1)."""
     if not 0 < lam < 1:
         raise UserError(f"lam is {lam:g}; it caps a label's pull, and lies between 0 and 1")
-    explained: Floats = np.maximum(0.0, -special.logit(lam) - margin)
+    explained: Floats = np.maximum(0.0, -scipy.special.logit(lam) - margin)
     return explained
 
 
@@ -47,14 +47,14 @@ def cross_fitted(
 
 def fitted(x: Floats, *, lam: float, ridge: float) -> Floats:
     """The weights that minimise R3M's loss, the mean over pairs, with a ridge; (features,)."""
-    tau = -special.logit(lam)
+    tau = -scipy.special.logit(lam)
 
     def loss(w: Floats) -> tuple[float, Floats]:
         d = x @ w
         each = np.logaddexp(0, -np.maximum(d, tau)) + lam * np.maximum(0, tau - d)
-        pull = np.minimum(special.expit(-d), lam)
+        pull = np.minimum(scipy.special.expit(-d), lam)
         return float(each.mean() + ridge / 2 * (w @ w)), -(pull @ x) / len(x) + ridge * w
 
-    found = optimize.minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    found = scipy.optimize.minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500})
     weights: Floats = found.x
     return weights

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats
@@ -63,7 +63,7 @@ def rao_kupper(a: ArrayLike, b: ArrayLike, scores: ArrayLike, clusters: ArrayLik
 def _davidson(gap: Floats, eta: float) -> tuple[Floats, Floats]:
     # eta is log nu: the model is multinomial logistic, linear in (gap, eta).
     linear = np.stack([gap / 2, np.full_like(gap, eta), -gap / 2], axis=1)
-    probability: Floats = special.softmax(linear, axis=1)
+    probability: Floats = scipy.special.softmax(linear, axis=1)
     features = np.array([[0.5, 0.0], [0.0, 1.0], [-0.5, 0.0]])
     return probability, features - (probability @ features)[:, None, :]
 
@@ -72,7 +72,7 @@ def _rao_kupper(gap: Floats, eta: float) -> tuple[Floats, Floats]:
     # eta is log(theta - 1), which keeps theta above 1; h is the half-width of the tie zone on the log-odds scale.
     theta = 1 + np.exp(eta)
     h, dh = np.log(theta), (theta - 1) / theta
-    win, loss = special.expit(gap - h), special.expit(-gap - h)
+    win, loss = scipy.special.expit(gap - h), scipy.special.expit(-gap - h)
     tie = win * loss * (theta**2 - 1)
     log_gradient = np.stack(
         [
