@@ -111,7 +111,8 @@ def summary(card: JudgeCard) -> str:
         if finding is not None and finding.estimate is not None:
             parts.append(words.format(_value(finding)))
     alarms = ", ".join(finding.name for finding in card.alarms)
-    parts.append(f"ALARM: {alarms}" if alarms else "no alarm")
+    asked = any(f.estimate is not None and "neutral" in f.estimate.settings for f in card.measured)
+    parts.append(f"ALARM: {alarms}" if alarms else "no alarm" if asked else "nothing was measured that could alarm")
     return f"{'; '.join(parts)} ({card.prompts:,} prompts, {card.judgments:,} judgments)"
 
 

@@ -58,7 +58,8 @@ def test_the_summary_says_the_worst_first_hand() -> None:
     assert "(1,234 prompts, 5,678 judgments)" in line
     assert "\n" not in line
     assert headline(CARD) == f"pairwise/gpt#1: {line}"
-    assert "no alarm" in summary(JudgeCard(judge="j"))
+    assert "no alarm" in summary(JudgeCard(judge="j", findings=(finding("flip_rate", 0.1, neutral=0.0),)))
+    assert "nothing was measured that could alarm" in summary(JudgeCard(judge="j", findings=CARD.findings[-1:]))
 
 
 @pytest.mark.parametrize("write", [markdown, text])
