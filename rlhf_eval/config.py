@@ -24,6 +24,9 @@ from rlhf_eval.errors import UserError, nearest
 
 C = TypeVar("C")
 
+SEEDS = range(2**32)
+"""Seeds that every library takes: none takes a negative one, and NumPy's global generator no larger one."""
+
 
 def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
     """A ``kind`` from plain values.

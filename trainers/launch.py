@@ -22,16 +22,35 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config import apply_sets, build, read_yaml
+from rlhf_eval.config import SEEDS, apply_sets, build, read_yaml
 from rlhf_eval.errors import Interrupted, RlhfEvalError, UserError
 from rlhf_eval.stages.training import Data, Job, Metrics
 from rlhf_eval.stages.training_files import read_file
 from trainers.engine import state_of
 
 Train = Callable[[Data, Path, Any, Job], Metrics]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the file says beside the trainer's own settings."""
+
+    model: str = ""
+    """A folder or a hub name."""
+    data: str = ""
+    """A file of what the trainer reads."""
+    out: str = ""
+    """The folder for the checkpoint, the metrics and the states."""
+    seed: int = 0
+    """Of everything random."""
+
+    def __post_init__(self) -> None:
+        if self.seed not in SEEDS:
+            raise ValueError(f"seed is {self.seed}; it must be a whole number from 0 to {SEEDS[-1]}")
 
 
 def main(config_kind: type, train: Train) -> int:
@@ -49,13 +68,17 @@ def main(config_kind: type, train: Train) -> int:
 
 
 def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -> int:
-    missing = [name for name in ("model", "data", "out") if not table.get(name)]
+    given = {name: table.pop(name) for name in Settings.__dataclass_fields__ if name in table}
+    settings = build(Settings, given, where=where)
+    missing = [name for name in ("model", "data", "out") if not getattr(settings, name)]
     if missing:
         raise UserError(f"{where}: {' and '.join(missing)} must be named")
-    model, data, out = str(table.pop("model")), Path(table.pop("data")), Path(table.pop("out"))
-    seed = int(table.pop("seed", 0))
     config: Any = build(config_kind, table, where=where)
-    out.mkdir(parents=True, exist_ok=True)
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: nothing can be kept here: {error.strerror}") from error
     first = os.environ.get("RANK", "0") == "0"
     if first and state_of(out) is None:
         (out / "metrics.jsonl").unlink(missing_ok=True)  # of an earlier training, which this one replaces
@@ -67,10 +90,11 @@ def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -
             file.write(json.dumps(row) + "\n")
         _say(" ".join(f"{name} {_short(value)}" for name, value in row.items()))
 
-    job = Job(model=model, seed=seed, stopping=lambda: bool(stopping), cache=out / "cache", say=_say)
-    if first:
-        job = Job(model=model, seed=seed, stopping=job.stopping, cache=job.cache, say=_say, log=log)
-    metrics = train(read_file(data), out, config, job)
+    job = Job(
+        model=settings.model, seed=settings.seed, stopping=lambda: bool(stopping), cache=out / "cache", say=_say
+    )  # fmt: skip
+    job = replace(job, log=log) if first else job
+    metrics = train(read_file(Path(settings.data)), out, config, job)
     if metrics.stopped:
         raise Interrupted(f"stopped at step {metrics.steps:,}; run the same command to go on")
     if first:

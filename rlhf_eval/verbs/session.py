@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from rlhf_eval import registry
-from rlhf_eval.config import build
+from rlhf_eval.config import SEEDS, build
 from rlhf_eval.errors import ModelUnavailable, UserError, nearest
 from rlhf_eval.models import open_model, parse
 from rlhf_eval.models.base import ChatRequest, Conversation, Model, Reply, Served
@@ -38,8 +38,6 @@ BATCH_WIDTH = 10_000
 """Prompts worked on at once, and so the size of a batch, where requests go through batch APIs."""
 FEW = 0.1
 """Share of the requests that other models have outstanding below which a batch waits for more."""
-SEEDS = range(2**32)
-"""Seeds that every library takes: none takes a negative one, and NumPy's global generator no larger one."""
 LEAST: Mapping[str, int] = {
     "limit": 1, "concurrency": 1, "rpm": 0, "tpm": 0, "max_cost": 0, "max_tokens": 0, "max_errors": 0,
 }  # fmt: skip

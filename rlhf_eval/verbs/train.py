@@ -120,6 +120,7 @@ async def train(session: Session, table: Mapping[str, Any]) -> TrainResult:
             run=Run(id="", verb="train", config=resolved), trainer=settings.trainer, plan=plan, metrics=None,
             checkpoint=None,
         )  # fmt: skip
+    _make_out(settings)
     with session.begin("train", resolved, inputs, alone=True) as run:
         assert isinstance(run, RunWriter)  # a dry run has returned
         folder = run.folder
@@ -261,6 +262,19 @@ def _remembered(session: Session, run: Run) -> Metrics:
     )
 
 
+def _make_out(settings: Settings) -> None:
+    """Make the folder of ``--out``; raises UserError where it cannot be, before hours are spent."""
+    if settings.out:
+        try:
+            Path(settings.out).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{settings.out}: no checkpoint can be copied here: {error.strerror}") from error
+
+
 def _copy(folder: Path, settings: Settings) -> None:
     if settings.out:
-        shutil.copytree(folder / CHECKPOINT, settings.out, dirs_exist_ok=True)
+        try:
+            shutil.copytree(folder / CHECKPOINT, settings.out, dirs_exist_ok=True)
+        except OSError as error:  # shutil.Error, which gathers several, is one
+            why = error.strerror or error
+            raise UserError(f"{settings.out}: no checkpoint can be copied here ({why}); it lies in {folder}") from error

@@ -92,3 +92,30 @@ def test_two_processes_take_the_steps_that_one_takes(
         assert (a["step"], a["tokens"]) == (b["step"], b["tokens"])
         assert b["loss"] == pytest.approx(a["loss"], abs=2e-5)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"out": ""}, "settings.yaml: out must be named"),
+        ({"out": "data.jsonl"}, "data.jsonl: nothing can be kept here"),
+        ({"data": 3}, "settings.yaml: Expected `str`, got `int` - at `data`"),
+        ({"seed": "first"}, "settings.yaml: Expected `int`, got `str` - at `seed`"),
+        ({"seed": -1}, "settings.yaml: seed is -1; it must be a whole number from 0 to"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_one_line(
+    settings: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data.jsonl").write_text("")
+    table = {"model": "base", "data": "data.jsonl", "out": "out", **settings}
+    Path("settings.yaml").write_text(write_yaml(table), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["dpo.py", "--config", "settings.yaml"])
+    assert main(dpo.Config, dpo.train) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line

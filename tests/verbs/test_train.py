@@ -169,6 +169,7 @@ def test_files_train_like_runs(store: Path, tmp_path: Path) -> None:
         ("dpo", {"beta": 0}, "beta is 0"),
         ("dpo", {"max_length": 4, "too_long": "refuse"}, "max_length is 4"),
         ("sft", {"reward": {"judge": "gold"}}, "takes no reward"),
+        ("sft", {"out": "demos.jsonl"}, "demos.jsonl: no checkpoint can be copied here: File exists"),
     ],
 )
 def test_a_mistake_is_one_line(
