@@ -23,7 +23,7 @@ from rlhf_eval.benchmarks.votes import Votes, ranking_estimates
 from rlhf_eval.records import Estimate
 from rlhf_eval.stats.arrays import Bools, Floats
 from rlhf_eval.stats.best_of_n import best_of_n_scores
-from rlhf_eval.stats.intervals import bounded_mean, wilson
+from rlhf_eval.stats.intervals import wilson
 
 SHAPE: Shape = "labels"
 FORMAT = "ppe"
@@ -126,23 +126,23 @@ def _curves(name: str, judge: str, graded: Sequence[Checked], level: float) -> l
         return []
     about: Mapping[str, object] = {"judge": judge}
     prompts = np.array([group.prompt for group in mixed])
-    areas = bounded_mean([auc(group.scores, group.right) for group in mixed], 0, 1, prompts, level=level)
+    areas = wilson([auc(group.scores, group.right) for group in mixed], prompts, level=level)
     most = min(len(group.right) for group in graded)
     sizes = list(range(1, most + 1))
     chosen, possible = (
         np.concatenate([
             best_of_n_scores([group.right if oracle else group.scores], [group.right], sizes) for group in graded
-        ])
+        ]).clip(0, 1)  # sums of chances round past 1
         for oracle in (False, True)
     )  # fmt: skip
+    loss = (possible - chosen).mean(axis=1).clip(0)
     every = np.array([group.prompt for group in graded])
     return [
         estimate(f"auc: {name}", areas, settings=about),
-        estimate(f"best of {most}: {name}", bounded_mean(chosen[:, -1], 0, 1, every, level=level), settings=about),
-        estimate(f"best of k, top: {name}", bounded_mean(chosen[:, _top(chosen)], 0, 1, every, level=level),
+        estimate(f"best of {most}: {name}", wilson(chosen[:, -1], every, level=level), settings=about),
+        estimate(f"best of k, top: {name}", wilson(chosen[:, _top(chosen)], every, level=level),
                  settings={**about, "k": sizes[_top(chosen)]}),
-        estimate(f"best of k, loss: {name}", bounded_mean((possible - chosen).mean(axis=1), 0, 1, every, level=level),
-                 settings=about),
+        estimate(f"best of k, loss: {name}", wilson(loss, every, level=level), settings=about),
     ]  # fmt: skip
 
 

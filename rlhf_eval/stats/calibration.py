@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
 from rlhf_eval.stats.bootstrap import cluster_draws, from_replicates
-from rlhf_eval.stats.intervals import Interval, bounded_mean
+from rlhf_eval.stats.intervals import Interval, bounded_mean, wilson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def calibration(
     null = np.array([_ece(p, d, index) for d in drawn])
     ece = _ece(p, y, index)
     return Calibration(
-        brier=bounded_mean((p - y) ** 2, 0, 1, clusters, level=level),
+        brier=wilson((p - y) ** 2, clusters, level=level),
         log_loss=bounded_mean(_log_losses(p, y), 0, math.inf, clusters, level=level),
         ece=ece,
         ece_null=float(null.mean()),

@@ -94,6 +94,16 @@ def test_ties_have_no_place_in_a_calibration():
         calibration([0.5, 0.5], [0.5, 1])
 
 
+def test_the_brier_score_of_ten_sure_verdicts_is_covered() -> None:
+    """A sure judge that is right as often as it says: seldom wrong and then by much, which a t interval covered .86 of."""
+    rng, inside = np.random.default_rng(6), 0
+    for _ in range(400):
+        p = rng.beta(0.5, 0.5, 10)
+        brier = calibration(p, (rng.random(10) < p).astype(float), draws=1).brier
+        inside += brier.low <= 1 / 8 <= brier.high
+    assert inside > 375
+
+
 def test_a_few_items_give_no_impossible_score() -> None:
     few = calibration([0.9, 0.9, 0.1], [1, 1, 1])
     assert 0 <= few.brier.low < few.brier.high <= 1
