@@ -35,6 +35,8 @@ Batches = Callable[[Sequence[Prompt], Sequence[Prompt]], Iterator[tuple[Sequence
 
 USER_FILES = frozenset({"template", "rubric", "file", "exemplars"})
 """Settings of judges that name a file of the user's: its contents, not its name, belong to the judge's identity."""
+WRITER_FILES = frozenset({"constraints", "principles", "personas", "seeds"})
+"""The same of generators, whose runs they tell apart."""
 
 
 _ENDS: tuple[Literal["done", "failed", "skipped"], ...] = ("done", "failed", "skipped")
@@ -121,11 +123,14 @@ def open_writer(session: Session, table: Mapping[str, Any]) -> tuple[GenerateSet
             "generate needs a model: --model sandbox:policy, or --model openai:NAME@http://localhost:8000/v1"
         )
     doors = [session.door(spec) for spec in specs]
+    own = as_settings(config)
+    held = {k: fingerprint(read_file(v)) for k, v in own.items() if k in WRITER_FILES and v and Path(v).is_file()}
     resolved = {
         "generator": settings.generator,
         "model": [door.id for door in doors],
         "names": [door.name for door in doors],
-        **as_settings(config),
+        **own,
+        **({"files": held} if held else {}),
     }
     return settings, Writer(generate=plugin.generate, config=config, models=doors), resolved
 

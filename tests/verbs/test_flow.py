@@ -130,6 +130,17 @@ def test_a_judge_is_known_by_all_that_its_verdicts_depend_on(world: Any) -> None
     assert names[3].rpartition("#")[2] == names[0].rpartition("#")[2]  # a name is no property
 
 
+def test_a_file_that_writers_read_tells_their_runs_apart(world: Any) -> None:
+    world.load(2)
+    people, made = world.home / "people.txt", []
+    for words in ("a pirate", "a baker", "a baker"):
+        people.write_text(words)
+        read_file.cache_clear()  # as a new process would
+        table = {**WRITE, "generator": "persona", "personas": str(people)}
+        made.append(world.do(lambda s, t=table: generate(s, t)).run.id)
+    assert made[0] != made[1] == made[2]
+
+
 def test_judging_twice_with_repeats_adds_the_repeats(world: Any) -> None:
     world.load(2)
     world.do(lambda s: generate(s, {"model": "mock:writer", "n": 2}))
