@@ -146,9 +146,8 @@ def within_prompt_correlation(
     y, x = floats(scores, "scores"), floats(lengths, "lengths")
     index, count = cluster_index(prompts, same_length(scores=y, lengths=x))
     found = []
-    for prompt in range(count):
-        own = index == prompt
-        if own.sum() >= 3 and np.ptp(y[own]) > 0 and np.ptp(x[own]) > 0:
+    for own in np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index, minlength=count))[:-1]):
+        if len(own) >= 3 and np.ptp(y[own]) > 0 and np.ptp(x[own]) > 0:
             found.append(float(np.corrcoef(rankdata(y[own]), rankdata(x[own]))[0, 1]))
     if not found:
         raise UserError("no prompt has 3 answers of different score and length: their correlation is not defined")
