@@ -166,6 +166,7 @@ GO = """path => new Promise(begun => {
   new MutationObserver(begun).observe(app, {attributeFilter: ['data-test-script-state']})
   history.pushState({}, '', path)
   dispatchEvent(new PopStateEvent('popstate'))
+  setTimeout(begun, 1000)  // a script may be over before its state is shown
 })"""
 COLOURED = """scheme => {
   const background = getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor
@@ -195,7 +196,7 @@ class Visitor:
         """Load a page of the app, in its frame, and wait until it is drawn."""
         self.page.goto(f"{self.base}/{path}")
         self.settle()
-        assert self.page.locator("[data-testid=stSidebarNav]").is_visible(), "a deep link opens the page in its frame"
+        self.page.locator("[data-testid=stSidebarNav]").wait_for()  # a deep link opens the page in its frame
         return self.page
 
     def turn(self, path: str) -> Any:
@@ -221,6 +222,7 @@ class Visitor:
 
         if self.page.evaluate("!window.axe"):
             self.page.evaluate(Axe().axe_script)
+        self.page.wait_for_timeout(150)  # charts and tables draw themselves when the script has ended
         serious = []
         for scheme in self.schemes:
             self.page.emulate_media(color_scheme=scheme)
