@@ -20,7 +20,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
+from rlhf_eval.stats.arrays import Floats, Ints, cluster_index, floats, same_length
 from rlhf_eval.stats.calibration import Calibration, calibration
 from rlhf_eval.stats.intervals import Interval, bounded_mean
 
@@ -141,14 +141,22 @@ def within_prompt_correlation(
     simulation). Prompts with fewer than 3 answers or no variation say nothing and are left out. Raises UserError where
     none is left.
     """
-    from scipy.stats import rankdata
-
     y, x = floats(scores, "scores"), floats(lengths, "lengths")
     index, count = cluster_index(prompts, same_length(scores=y, lengths=x))
-    found = []
-    for own in np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index, minlength=count))[:-1]):
-        if len(own) >= 3 and np.ptp(y[own]) > 0 and np.ptp(x[own]) > 0:
-            found.append(float(np.corrcoef(rankdata(y[own]), rankdata(x[own]))[0, 1]))
-    if not found:
+    first, second = (_ranks_within(column, index) for column in (y, x))
+    spread = np.sqrt(np.bincount(index, first**2) * np.bincount(index, second**2))
+    told = (np.bincount(index, minlength=count) >= 3) & (spread > 0)
+    if not told.any():
         raise UserError("no prompt has 3 answers of different score and length: their correlation is not defined")
-    return bounded_mean(found, -1, 1, level=level)
+    return bounded_mean(np.bincount(index, first * second)[told] / spread[told], -1, 1, level=level)
+
+
+def _ranks_within(values: Floats, group: Ints) -> Floats:
+    """The rank of each value in its group, ties at their mean rank, less the group's mean rank."""
+    order = np.lexsort((values, group))
+    ordered, of = values[order], group[order]
+    run = np.cumsum(np.concatenate([[False], (ordered[1:] != ordered[:-1]) | (of[1:] != of[:-1])]))
+    ranks = np.empty(len(values))
+    ranks[order] = (np.bincount(run, np.arange(len(values))) / np.bincount(run))[run]
+    centred: Floats = ranks - (np.bincount(group, ranks) / np.bincount(group))[group]
+    return centred
