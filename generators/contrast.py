@@ -15,7 +15,7 @@ import numpy as np
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stages.matrix import Matrix
-from rlhf_eval.stages.pairs import Choice
+from rlhf_eval.stages.pairs import Choice, constructed
 
 NEEDS_SCORES = False
 
@@ -48,16 +48,7 @@ def choose(matrix: Matrix, config: Config) -> Choice:
     at = np.searchsorted(keys[0][order], keys[1])
     known = at < len(order)
     known[known] = keys[0][order][at[known]] == keys[1][known]
-    chosen, rejected = better[order[at[known]]], worse[known]
-    margin = matrix.score[chosen] - matrix.score[rejected]
-    if config.agree:
-        right = margin > 0
-        chosen, rejected, margin = chosen[right], rejected[right], margin[right]
-    return Choice(
-        chosen=chosen,
-        rejected=rejected,
-        probability=np.full(len(chosen), config.probability),
-        margin=margin if config.agree else np.ones(len(chosen)),
-        labeler="construction/contrast",
-        why="no contrast of it has both sides",
-    )
+    return constructed(
+        matrix, better[order[at[known]]], worse[known], agree=config.agree, probability=config.probability,
+        labeler="construction/contrast", why="no contrast of it has both sides",
+    )  # fmt: skip

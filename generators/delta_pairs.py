@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.stages.matrix import Matrix, dice, matched
-from rlhf_eval.stages.pairs import Choice
+from rlhf_eval.stages.pairs import Choice, constructed
 
 NEEDS_SCORES = False
 
@@ -52,16 +50,8 @@ def choose(matrix: Matrix, config: Config) -> Choice:
         matrix.draw(matrix.model == matrix.models.index(name), rng) for name in (config.strong, config.weak)
     )
     at, against = matched(matrix.prompt[strong], matrix.prompt[weak])
-    chosen, rejected = strong[at], weak[against]
-    margin = matrix.score[chosen] - matrix.score[rejected]
-    if config.agree:
-        right = margin > 0
-        chosen, rejected, margin = chosen[right], rejected[right], margin[right]
-    return Choice(
-        chosen=chosen,
-        rejected=rejected,
-        probability=np.full(len(chosen), config.probability),
-        margin=np.where(np.isnan(margin), np.inf, margin) if config.agree else np.ones(len(chosen)),
+    return constructed(
+        matrix, strong[at], weak[against], agree=config.agree, probability=config.probability,
         labeler=f"construction/delta({config.strong}>{config.weak})",
         why="it has not an answer of both models that fit" if config.agree else "it has not an answer of both models",
-    )
+    )  # fmt: skip

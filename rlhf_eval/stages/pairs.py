@@ -52,6 +52,24 @@ class Choice:
     """What is said of a prompt without a candidate."""
 
 
+def constructed(
+    matrix: Matrix, chosen: Ints, rejected: Ints, *, agree: bool, probability: float, labeler: str, why: str
+) -> Choice:
+    """The choice of a rule that knows by construction which side is better; ``agree`` keeps what the scores confirm."""
+    margin = matrix.score[chosen] - matrix.score[rejected]
+    if agree:
+        right = margin > 0
+        chosen, rejected, margin = chosen[right], rejected[right], margin[right]
+    return Choice(
+        chosen=chosen,
+        rejected=rejected,
+        probability=np.full(len(chosen), probability),
+        margin=margin if agree else np.ones(len(chosen)),
+        labeler=labeler,
+        why=why,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
     """A completion with a label of its own: good or bad, with no opponent (KTO)."""
