@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from rlhf_eval.cli.show import table
 from rlhf_eval.cli.show_step import step as show_step
-from rlhf_eval.cli.words import store_flag
 from rlhf_eval.records import Estimate
 from rlhf_eval.verbs.evaluate import EvaluateResult
 from rlhf_eval.verbs.recipe import Step, find_recipe, read_recipe, run_recipe, with_sets
@@ -27,7 +26,7 @@ async def demo(session: Session, options: argparse.Namespace) -> None:
     if options.json or session.options.dry_run or not measured:
         return
     print(f"\n{_ranking(measured[-1].estimates, _trainings(steps))}")
-    print(f"\n  next:    rlhf-eval dashboard{store_flag(session.options.store)}")
+    print(f"\n  next:    rlhf-eval dashboard{session.options.store_flag}")
 
 
 def _trainings(steps: Sequence[Step]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rlhf_eval.cli.show import table
-from rlhf_eval.cli.words import emit, store_flag
+from rlhf_eval.cli.words import emit
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate, to_row
 from rlhf_eval.stages.study import Study
@@ -78,7 +78,7 @@ def _study(result: LabResult, session: Session, *, as_json: bool) -> None:
             print(f"\n{table([f'  {words}', 'value', '95 %', study.minus, '95 %', 'seeds'], rows)}")
     print(f"\n  figure:  {result.figure}\n  page:    {result.page}")
     print(f"  results: {session.store.folder(result.run.id)}")
-    print(f"  next:    rlhf-eval dashboard{store_flag(session.options.store)}")
+    print(f"  next:    rlhf-eval dashboard{session.options.store_flag}")
 
 
 def _rows(study: Study, own: Sequence[Estimate]) -> Iterator[list[str]]:

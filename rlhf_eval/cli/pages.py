@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 from rlhf_eval import registry
 from rlhf_eval.cli import show
 from rlhf_eval.cli.show_boards import rendered
-from rlhf_eval.cli.words import store_flag
 from rlhf_eval.errors import UserError
 from rlhf_eval.verbs.audit import stamp
 from rlhf_eval.verbs.leaderboard import GradeBoard, leaderboard, mean_grades
@@ -51,7 +50,7 @@ def report(options: argparse.Namespace) -> int:
         raise UserError(f"{path}: the report cannot be written: {error.strerror}") from error
     show.problems(session.store)
     print(f"report: {path} ({len(text.encode()):,} bytes; opens without a network)")
-    print(f"  next:    rlhf-eval dashboard{store_flag(session.options.store)}")
+    print(f"  next:    rlhf-eval dashboard{session.options.store_flag}")
     return 0
 
 

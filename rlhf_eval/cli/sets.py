@@ -29,8 +29,9 @@ def lint(options: argparse.Namespace) -> int:
 def corrupt(options: argparse.Namespace) -> int:
     """Plant wrong labels."""
     table = {**_given(options, "data", "judge", "out", "format"), "corruption": _given(options, "kind", "rate")}
-    result = asyncio.run(plant(_session(options), apply_sets(table, options.set)))
-    show_sets.corrupt(result, as_json=options.json)
+    session = _session(options)
+    result = asyncio.run(plant(session, apply_sets(table, options.set)))
+    show_sets.corrupt(result, session, as_json=options.json)
     return 0
 
 
@@ -43,7 +44,8 @@ def verify(options: argparse.Namespace) -> int:
 
     async def work() -> None:
         try:
-            show_sets.verify(await make_again(session, apply_sets(table, options.set)), as_json=options.json)
+            found = await make_again(session, apply_sets(table, options.set))
+            show_sets.verify(found, session, as_json=options.json)
         finally:
             await session.close()
 
@@ -54,7 +56,8 @@ def verify(options: argparse.Namespace) -> int:
 def route(options: argparse.Namespace) -> int:
     """Draw comparisons for people."""
     table = _given(options, "judgments", "n", "uniform", "labels", "out")
-    show_sets.route(draw(_session(options), table), as_json=options.json)
+    session = _session(options)
+    show_sets.route(draw(session, table), session, as_json=options.json)
     return 0
 
 
@@ -65,7 +68,7 @@ def compare(session: Session, table: Mapping[str, Any], rules: list[str], *, as_
     if table.get("out"):
         raise UserError("pairs --compare writes no set; leave out --out, and name the rule that you choose with --rule")
     rows = compare_rules(session, {k: v for k, v in table.items() if k != "rule"}, rules)
-    show_sets.ablation(rows, str(table.get("judgments", "latest")), as_json=as_json)
+    show_sets.ablation(rows, str(table.get("judgments", "latest")), session, as_json=as_json)
 
 
 def _session(options: argparse.Namespace) -> Session:

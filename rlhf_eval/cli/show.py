@@ -16,7 +16,7 @@ from msgspec import to_builtins
 from rlhf_eval.audit import card as judge_card
 from rlhf_eval.audit.shelf import CARD_MARKDOWN
 from rlhf_eval.benchmarks.duels import Duel
-from rlhf_eval.cli.words import emit, store_flag
+from rlhf_eval.cli.words import emit
 from rlhf_eval.records import Estimate, Run, to_row
 from rlhf_eval.stages.drive import Tally
 from rlhf_eval.stages.spending import how_far, spending
@@ -100,7 +100,7 @@ def after_boards(found: Sequence[Board | GradeBoard], session: Session) -> None:
     best = found[0].rows
     if len(best) > 1 and isinstance(found[0], Board):
         names = [str(row.settings["model"]) for row in best[:2]]
-        print(f"\n  next:    rlhf-eval compare {shlex.join(names)}{store_flag(session.options.store)}")
+        print(f"\n  next:    rlhf-eval compare {shlex.join(names)}{session.options.store_flag}")
 
 
 def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> None:
@@ -128,7 +128,7 @@ def comparisons(found: Sequence[Duel], session: Session, *, as_json: bool) -> No
         if verdict == "not separable" and c.needed:
             print(f"  a difference of this size needs about {c.needed:,} prompts to show (80 % power)")
     if not as_json:
-        print(f"\n  next:    rlhf-eval leaderboard{store_flag(session.options.store)}")
+        print(f"\n  next:    rlhf-eval leaderboard{session.options.store_flag}")
 
 
 def runs(found: Sequence[Run], store: Store, *, as_json: bool) -> None:
@@ -290,7 +290,7 @@ def _spent(run_: Run, session: Session) -> str:
 
 
 def _next(step: Step, session: Session) -> str:
-    store, run_id = store_flag(session.options.store), step.result.run.id[-8:]
+    store, run_id = session.options.store_flag, step.result.run.id[-8:]
     commands = {
         "load": f"rlhf-eval generate --prompts {run_id} --model SPEC{store}",
         "generate": f"rlhf-eval judge --completions {run_id} --judge-model SPEC{store}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from rlhf_eval.verbs.corrupt import CorruptResult
 from rlhf_eval.verbs.lint import LintResult
 from rlhf_eval.verbs.pairs import Ablation
 from rlhf_eval.verbs.route import RouteResult
+from rlhf_eval.verbs.session import Session
 from rlhf_eval.verbs.verify import VerifyResult
 
 SIDE_BY_SIDE = (
@@ -77,7 +77,7 @@ def card_text(card: Card) -> str:
     return "\n".join([f"{card.name}: {counts}", show.table([], rows), *warned])
 
 
-def ablation(rows: Sequence[Ablation], judgments: str, *, as_json: bool) -> None:
+def ablation(rows: Sequence[Ablation], judgments: str, session: Session, *, as_json: bool) -> None:
     """The sets that several rules make of the same judgments, a column a rule."""
     if as_json:
         for row in rows:
@@ -89,7 +89,8 @@ def ablation(rows: Sequence[Ablation], judgments: str, *, as_json: bool) -> None
     for row in rows:
         for warning in row.card.warnings:
             print(f"  ! {row.rule}: {warning}")
-    print(f"\n  next:    rlhf-eval pairs --judgments {judgments} --rule {rows[0].rule} --out pairs.jsonl")
+    store = session.options.store_flag
+    print(f"\n  next:    rlhf-eval pairs --judgments {judgments} --rule {rows[0].rule} --out pairs.jsonl{store}")
 
 
 def _counts(rows: Sequence[Ablation]) -> list[list[str]]:
@@ -108,7 +109,7 @@ def _measures(rows: Sequence[Ablation]) -> list[list[str]]:
     ]
 
 
-def corrupt(result: CorruptResult, *, as_json: bool) -> None:
+def corrupt(result: CorruptResult, session: Session, *, as_json: bool) -> None:
     """How many labels were turned, and where the set lies."""
     if as_json:
         written = [str(page) for page in result.written]
@@ -120,10 +121,12 @@ def corrupt(result: CorruptResult, *, as_json: bool) -> None:
     for page in result.written:
         print(f"  written: {page}")
     print(f"  results: {result.folder}")
-    print(f"  next:    rlhf-eval train reward_model --data {result.run.id[-8:]} --model SPEC")
+    print(
+        f"  next:    rlhf-eval train reward_model --data {result.run.id[-8:]} --model SPEC{session.options.store_flag}"
+    )
 
 
-def verify(result: VerifyResult, *, as_json: bool) -> None:
+def verify(result: VerifyResult, session: Session, *, as_json: bool) -> None:
     """Whether a set can be made again."""
     if as_json:
         emit({"event": "verify", **msgspec.to_builtins(result), "good": result.good})
@@ -136,11 +139,12 @@ def verify(result: VerifyResult, *, as_json: bool) -> None:
     print(f"  judgments: read anew from the stored replies: {fates}")
     for words in result.differences:
         print(f"  ! {words}")
-    follow = f"rlhf-eval train dpo --data {result.run.id[-8:]} --model SPEC"
-    print(f"  next:    {follow if result.good else f'rlhf-eval runs show {result.run.id[-8:]}'}")
+    digits = result.run.id[-8:]
+    follow = f"train dpo --data {digits} --model SPEC" if result.good else f"runs show {digits}"
+    print(f"  next:    rlhf-eval {follow}{session.options.store_flag}")
 
 
-def route(result: RouteResult, *, as_json: bool) -> None:
+def route(result: RouteResult, session: Session, *, as_json: bool) -> None:
     """What people are asked, and where."""
     if as_json:
         emit({"event": "route", **asdict(result)})
@@ -150,15 +154,10 @@ def route(result: RouteResult, *, as_json: bool) -> None:
         "  fill in 'choice' (a, b or tie) and 'labeler' in each row; each row carries the chance that it was drawn with"
     )
     print(f"  results: {result.written}")
-    print(
-        f"  next:    rlhf-eval pairs --judgments {result.run[-8:]} --labels {_word(result.written)} --aggregate majority"
-    )
+    labels = f"--judgments {result.run[-8:]} --labels {shlex.quote(str(result.written))} --aggregate majority"
+    print(f"  next:    rlhf-eval pairs {labels}{session.options.store_flag}")
 
 
 def _of(e: Estimate) -> str:
     told: Mapping[str, Any] = {k: v for k, v in e.settings.items() if k not in ("level", "tokens")}
     return ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in told.items())
-
-
-def _word(path: Path) -> str:
-    return shlex.quote(str(path))

@@ -14,6 +14,6 @@ def step(found: Step, session: Session, *, as_json: bool) -> None:
     if isinstance(found.result, TrainResult):
         show_train.trained(found.result, session, as_json=as_json, name=found.name)
     elif isinstance(found.result, CorruptResult):
-        show_sets.corrupt(found.result, as_json=as_json)
+        show_sets.corrupt(found.result, session, as_json=as_json)
     else:
         show.step(found, session, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rlhf_eval.cli.words import emit, store_flag
+from rlhf_eval.cli.words import emit
 from rlhf_eval.verbs.session import Session
 from rlhf_eval.verbs.train import TrainResult
 
@@ -51,7 +51,7 @@ def trained(result: TrainResult, session: Session, *, as_json: bool, name: str =
         if estimate.name in MEASURED:
             spread = f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
             print(f"  {estimate.name} on {estimate.n:,} held-out prompts: {spread}")
-    where = store_flag(session.options.store)
+    where = session.options.store_flag
     print(f"  checkpoint: {result.checkpoint}")
     print(f"  results: {session.store.folder(result.run.id)}")
     if _scores(result):

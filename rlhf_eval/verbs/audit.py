@@ -10,6 +10,7 @@ or, for prompts of the sandbox, from its gold reward. The card lies in the run's
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ async def audit(session: Session, table: Mapping[str, Any]) -> AuditResult:
 
 def stamp(session: Session, judge: str) -> str:
     """What stands beside the name of a judge wherever it has a result: what is known of it, or how to get to know it."""
-    known = reputation(session.store, judge) or f"none, the judge was never measured; rlhf-eval audit --judge '{judge}'"
+    how = f"rlhf-eval audit --judge {shlex.quote(judge)}{session.options.store_flag}"
+    known = reputation(session.store, judge) or f"none, the judge was never measured; {how}"
     return known if role(judge) else f"judge card: {known}"
 
 

@@ -114,7 +114,7 @@ def files_of(settings: Settings) -> dict[str, str]:
 def read_inputs(session: Session, settings: Settings, source: Run, *, needs_scores: bool) -> Inputs:
     """Read, label and filter; raises UserError where no judgment fits, or several judges do and nothing joins them."""
     stored = session.read(Judgment, source)
-    people = [j for path in names(settings.labels) for j in human.read(Path(path)).judgments]
+    people = said_by_people(session, names(settings.labels))
     everything = [*stored, *people]
     if not everything and needs_scores:
         judged = "every prompt failed or was skipped; the same judge command says why"
@@ -142,6 +142,21 @@ def read_inputs(session: Session, settings: Settings, source: Run, *, needs_scor
         source=source, prompts=prompts, completions=completions, judgments=chosen, truth=truth, book=book,
         dropped=kept.dropped, about=about, tests=tests,
     )  # fmt: skip
+
+
+def said_by_people(session: Session, paths: Sequence[str]) -> list[Judgment]:
+    """The labels in files and folders of people's; raises UserError where one holds none."""
+    found: list[Judgment] = []
+    for path in paths:
+        loaded = human.read(Path(path))
+        if not loaded.judgments:
+            raise UserError(
+                f"{path}: no row has a label; fill in 'choice' (a, b or tie) and 'labeler' in each"
+            )
+        for warning in loaded.warnings:
+            session.say(f"warning: {warning}")
+        found += loaded.judgments
+    return found
 
 
 def _hooks(wanted: Filters) -> tuple[filters.Scorer | None, filters.Embedder | None]:

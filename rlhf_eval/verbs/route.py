@@ -25,6 +25,7 @@ from rlhf_eval.records import Completion, Judgment, Prompt, fingerprint
 from rlhf_eval.stages.labels import Item
 from rlhf_eval.stages.route import chances, open_comparisons, second_first, systematic
 from rlhf_eval.verbs.lint import names
+from rlhf_eval.verbs.pairs_inputs import said_by_people
 from rlhf_eval.verbs.session import Session
 
 
@@ -68,7 +69,7 @@ def route(session: Session, table: Mapping[str, Any]) -> RouteResult:
         raise UserError(f"{out} is there already, perhaps with answers in it; name another file with out=...")
     source = session.find(settings.judgments, verbs=("judge", "load"), loaded="judgments")
     judgments = session.read(Judgment, source)
-    people = [j for path in names(settings.labels) for j in human.read(Path(path)).judgments]
+    people = said_by_people(session, names(settings.labels))
     open_items = open_comparisons([*judgments, *people])
     if not open_items:
         raise UserError(f"run {source.id} has no comparison that people have not decided; judge pairwise first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -38,6 +39,8 @@ BATCH_WIDTH = 10_000
 """Prompts worked on at once, and so the size of a batch, where requests go through batch APIs."""
 FEW = 0.1
 """Share of the requests that other models have outstanding below which a batch waits for more."""
+UNASKED = Path("rlhf-eval-store")
+"""The store of whoever names none."""
 LEAST: Mapping[str, int] = {
     "limit": 1, "concurrency": 1, "rpm": 0, "tpm": 0, "max_cost": 0, "max_tokens": 0, "max_errors": 0,
 }  # fmt: skip
@@ -95,7 +98,7 @@ class Absent:
 class Options:
     """The flags that every verb shares."""
 
-    store: Path = Path("rlhf-eval-store")
+    store: Path = UNASKED
     seed: int = 0
     limit: int | None = None
     fresh: bool = False
@@ -128,6 +131,11 @@ class Options:
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
                 raise UserError(f"--{name.replace('_', '-')} is {value}; it must be a number of at least {least}")
+
+    @property
+    def store_flag(self) -> str:
+        """`` --store DIR`` as a shell reads it, for the next command to type; empty for the store that is used unasked."""
+        return "" if self.store == UNASKED else f" --store {shlex.quote(str(self.store))}"
 
 
 @dataclass(slots=True)

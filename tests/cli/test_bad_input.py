@@ -182,6 +182,14 @@ def test_a_prune_without_a_rule_is_named(answered: Any) -> None:
     assert "the limit is nan; it must be" in refused(answered, "cache", "prune", "--max-mb", "nan")
 
 
+def test_labels_that_nobody_has_filled_in_are_none(answered: Any) -> None:
+    answered.done("judge", "--judge-model", "mock:judge")
+    said = answered.done("route", "--judgments", "latest", "--out", "to do.jsonl").out
+    assert "--labels 'to do.jsonl' --aggregate majority" in said
+    line = refused(answered, "pairs", "--judgments", "latest:judge", "--labels", "to do.jsonl", "--aggregate", "mean")
+    assert "to do.jsonl: no row has a label; fill in 'choice'" in line
+
+
 def test_what_no_judge_could_grade_and_labels_that_are_no_text_are_named(answered: Any) -> None:
     graded = ("evaluate", "best_of_n", "--model", "mock:writer", "--judge-model", "mock:judge")
     assert "there is no best-of-n curve" in refused(answered, *graded)
