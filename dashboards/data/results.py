@@ -85,7 +85,7 @@ def judges(found: Sequence[Standing]) -> list[str]:
     """The judges, the one with the most judgments first."""
     count: dict[str, int] = {}
     for standing in found:
-        count[standing.judge] = count.get(standing.judge, 0) + standing.judgments
+        count[standing.judge] = count.get(standing.judge, 0) + int(standing.readable.sum())
     return sorted(count, key=lambda name: (-count[name], name))
 
 

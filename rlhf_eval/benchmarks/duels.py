@@ -34,7 +34,7 @@ class Paired:
     prompts: Hashes
     first: Floats
     second: Floats
-    failed: int
+    lost: Hashes
     """Prompts of which one of the two had no readable judgment."""
 
     @property
@@ -121,7 +121,7 @@ def _pairs(mine: Sequence[Standing], a: str, b: str) -> list[Paired]:
         if not len(shared):
             raise UserError(f"'{a}' and '{b}' share no prompt against {baseline}; judge both on the same prompts")
         scores = sides[0].share[first], sides[1].share[second]
-        lost = max(sides[0].lost, sides[1].lost)
+        lost = np.union1d(sides[0].lost, sides[1].lost)
         found.append(Paired(mine[0].judge, f"against {baseline}", a, b, shared, *scores, lost))
     return found
 
@@ -138,7 +138,8 @@ def _parts(whole: Paired, parts: Mapping[str, Hashes]) -> list[tuple[str, Paired
         kept = np.isin(whole.prompts, prompts)
         if kept.sum() > 1:
             rows = (whole.prompts[kept], whole.first[kept], whole.second[kept])
-            cut.append((category, replace(whole, prompts=rows[0], first=rows[1], second=rows[2], failed=0)))
+            lost = whole.lost[np.isin(whole.lost, prompts)]
+            cut.append((category, replace(whole, prompts=rows[0], first=rows[1], second=rows[2], lost=lost)))
     return cut
 
 
@@ -153,7 +154,7 @@ def _duel(pair: Paired, category: str, names: Mapping[int, str]) -> Duel:
         low=difference.low,
         high=difference.high,
         n=difference.n,
-        failed=pair.failed,
+        failed=len(pair.lost),
         method=difference.method,
         settings={
             "model": pair.a,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rlhf_eval.benchmarks.winrate import rate
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Estimate
-from rlhf_eval.stats.arrays import Floats
+from rlhf_eval.stats.arrays import Floats, Ints
 from rlhf_eval.stats.intervals import PairedDifference, paired
 from rlhf_eval.store.reading import files_of
 from rlhf_eval.store.runs import Store
@@ -60,12 +60,19 @@ class Standing:
     prompt: Hashes
     share: Floats
     """The model's mean share of the verdicts on the prompt."""
-    judgments: int
-    unreadable: int
-    lost: int
-    """Prompts without any readable judgment."""
+    readable: Ints
+    """How many of the prompt's judgments could be read."""
+    asked: Hashes
+    """All prompts that the judge was asked about, those without a readable judgment too."""
+    unread: Ints
+    """How many judgments of each of ``asked`` could not be read."""
     swapped: NDArray[np.bool_] | None = None
     """Whether the model was shown second; None where prompts have several judgments, or where others asked the judge."""
+
+    @property
+    def lost(self) -> Hashes:
+        """The prompts without any readable judgment."""
+        return np.setdiff1d(self.asked, self.prompt, assume_unique=True)
 
     def estimate(self, level: float = 0.95) -> Estimate:
         """The win rate with its interval and counts."""
@@ -74,31 +81,28 @@ class Standing:
             swapped=self.swapped,
             level=level,
             about={"model": self.model, "baseline": self.opponent, "judge": self.judge},
-            judgments=self.judgments,
-            unreadable=self.unreadable,
-            lost=self.lost,
+            judgments=int(self.readable.sum()),
+            unreadable=int(self.unread.sum()),
+            lost=len(self.lost),
         )
 
     def mirrored(self) -> Standing:
         """The same from the opponent's side."""
-        return Standing(
-            judge=self.judge,
+        return replace(
+            self,
             model=self.opponent,
             opponent=self.model,
-            prompt=self.prompt,
             share=1 - self.share,
-            judgments=self.judgments,
-            unreadable=self.unreadable,
-            lost=self.lost,
             swapped=None if self.swapped is None else ~self.swapped,
         )
 
     def only(self, prompts: Hashes) -> Standing:
-        """The part on some prompts; what was unreadable or lost is not known by prompt and left out."""
-        kept = np.isin(self.prompt, prompts)
-        return Standing(
-            judge=self.judge, model=self.model, opponent=self.opponent, prompt=self.prompt[kept], share=self.share[kept],
-            judgments=int(kept.sum()), unreadable=0, lost=0, swapped=None if self.swapped is None else self.swapped[kept],
+        """The part on some prompts."""
+        kept, asked = np.isin(self.prompt, prompts), np.isin(self.asked, prompts)
+        return replace(
+            self, prompt=self.prompt[kept], share=self.share[kept], readable=self.readable[kept],
+            asked=self.asked[asked], unread=self.unread[asked],
+            swapped=None if self.swapped is None else self.swapped[kept],
         )  # fmt: skip
 
 
@@ -165,9 +169,9 @@ def _standing(table: pa.Table, row: int) -> Standing:
         opponent=str(table.column("opponent")[row]),
         prompt=prompts[read],
         share=total[read] / readable[read],
-        judgments=int(readable.sum()),
-        unreadable=int(lists["unreadable"].sum()),
-        lost=int((~read).sum()),
+        readable=readable[read].astype(np.int64),
+        asked=prompts,
+        unread=np.bincount(index, weights=lists["unreadable"]).astype(np.int64),
         swapped=sides.to_numpy(zero_copy_only=False) if once else None,
     )
 
@@ -176,10 +180,13 @@ def _joined(group: Sequence[Standing]) -> Standing:
     if len(group) == 1:
         return group[0]
     prompts, index = np.unique(np.concatenate([s.prompt for s in group]), return_inverse=True)
-    shares = np.bincount(index, weights=np.concatenate([s.share for s in group])) / np.bincount(index)
-    first = group[0]
-    return Standing(
-        judge=first.judge, model=first.model, opponent=first.opponent, prompt=prompts, share=shares,
-        judgments=sum(s.judgments for s in group), unreadable=sum(s.unreadable for s in group),
-        lost=min(s.lost for s in group),
-    )  # fmt: skip
+    asked, place = np.unique(np.concatenate([s.asked for s in group]), return_inverse=True)
+    return replace(
+        group[0],
+        prompt=prompts,
+        share=np.bincount(index, weights=np.concatenate([s.share for s in group])) / np.bincount(index),
+        readable=np.bincount(index, weights=np.concatenate([s.readable for s in group])).astype(np.int64),
+        asked=asked,
+        unread=np.bincount(place, weights=np.concatenate([s.unread for s in group])).astype(np.int64),
+        swapped=None,
+    )

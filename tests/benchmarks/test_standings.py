@@ -58,9 +58,9 @@ def test_the_sides_of_loaded_judgments_are_nobodys_design(store: Store, write) -
 
 def test_a_judgment_in_two_runs_counts_once(store: Store, write) -> None:
     written(write)
-    once = {s.model: s.judgments for s in standings(store)}
+    once = {s.model: s.readable.sum() for s in standings(store)}
     written(write)
-    assert {s.model: s.judgments for s in standings(store)} == once
+    assert {s.model: s.readable.sum() for s in standings(store)} == once
 
 
 def test_runs_and_judges_can_be_chosen(store: Store, write) -> None:
@@ -84,15 +84,13 @@ def test_differences_are_paired_by_prompt(store: Store, write) -> None:
 
 
 def test_a_ranking_is_surer_the_more_prompts_it_has() -> None:
+    def met(a: str, b: str, prompts: int) -> Standing:
+        asked, none = np.arange(prompts, dtype=np.uint64), np.zeros(prompts, dtype=np.int64)
+        return Standing(judge="j", model=a, opponent=b, prompt=asked, share=np.full(prompts, 0.7), readable=none + 1,
+                        asked=asked, unread=none)  # fmt: skip
+
     def ranks(prompts: int) -> list[tuple[int, int]]:
-        met = [
-            Standing(
-                judge="j", model=a, opponent=b, prompt=np.arange(prompts, dtype=np.uint64),
-                share=np.full(prompts, 0.7), judgments=prompts, unreadable=0, lost=0,
-            )
-            for a, b in ("xy", "yz", "xz")
-        ]  # fmt: skip
-        (board,) = ratings(met)
+        (board,) = ratings([met(a, b, prompts) for a, b in ("xy", "yz", "xz")])
         return [(row.best, row.worst) for row in board.rows]
 
     assert ranks(1) == [(1, 3)] * 3
@@ -100,5 +98,16 @@ def test_a_ranking_is_surer_the_more_prompts_it_has() -> None:
     with pytest.raises(Uncompared, match="no comparison of two models yet"):
         ratings([])
     with pytest.raises(UserError, match="no judge is called 'k'"):
-        ratings([Standing(judge="j", model="x", opponent="y", prompt=np.arange(1, dtype=np.uint64),
-                          share=np.ones(1), judgments=1, unreadable=0, lost=0)], judge="k")  # fmt: skip
+        ratings([met("x", "y", 1)], judge="k")
+
+
+def test_a_part_knows_what_it_lost(store: Store, write) -> None:
+    """A category of prompts had failed none, whatever happened, and as many judgments as prompts."""
+    written(write, prompts=60, one_order=True)
+    for whole in standings(store):
+        halves = [whole.only(whole.asked[n::2]).estimate() for n in (0, 1)]
+        every = whole.estimate()
+        assert every.failed == len(whole.lost) > 0
+        assert sum(half.failed for half in halves) == every.failed
+        for name in ("judgments", "unreadable"):
+            assert sum(half.settings[name] for half in halves) == every.settings[name] > 0
