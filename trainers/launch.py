@@ -26,13 +26,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config import SEEDS, apply_sets, build, read_yaml
+from rlhf_eval.config import SEEDS, apply_sets, as_settings, build, read_yaml
 from rlhf_eval.errors import Interrupted, RlhfEvalError, UserError
+from rlhf_eval.interop.files import content_of
 from rlhf_eval.stages.training import Data, Job, Metrics
 from rlhf_eval.stages.training_files import read_file
 from trainers.engine import state_of
 
 Train = Callable[[Data, Path, Any, Job], Metrics]
+
+ABOUT = "settings.json"
+"""What a training in ``out`` was told, by which its state is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +83,19 @@ def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: nothing can be kept here: {error.strerror}") from error
+    data = read_file(Path(settings.data))
     first = os.environ.get("RANK", "0") == "0"
-    if first and state_of(out) is None:
+    about = {
+        **as_settings(config),
+        "model": settings.model,
+        "data": content_of(Path(settings.data)),
+        "seed": settings.seed,
+    }
+    if state_of(out) is not None:
+        _refuse_others(about, out)
+    elif first:
         (out / "metrics.jsonl").unlink(missing_ok=True)  # of an earlier training, which this one replaces
+        (out / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
     stopping: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: stopping.append(number))
 
@@ -94,7 +108,7 @@ def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -
         model=settings.model, seed=settings.seed, stopping=lambda: bool(stopping), cache=out / "cache", say=_say
     )  # fmt: skip
     job = replace(job, log=log) if first else job
-    metrics = train(read_file(Path(settings.data)), out, config, job)
+    metrics = train(data, out, config, job)
     if metrics.stopped:
         raise Interrupted(f"stopped at step {metrics.steps:,}; run the same command to go on")
     if first:
@@ -102,6 +116,20 @@ def _train(table: dict[str, Any], where: str, config_kind: type, train: Train) -
         result = {"checkpoint": str(out / "checkpoint"), "steps": metrics.steps, **metrics.final}
         sys.stdout.write(json.dumps(result) + "\n")
     return 0
+
+
+def _refuse_others(about: Mapping[str, Any], out: Path) -> None:
+    """Raise UserError where the state in ``out`` is of another training than this one."""
+    try:
+        earlier = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        earlier = {}
+    now = json.loads(json.dumps(about))  # as a file gives it back
+    changed = sorted(name for name in now if name not in earlier or now[name] != earlier[name])
+    if changed:
+        raise UserError(
+            f"{out / 'steps'}: the state of a training with another {', '.join(changed)}; remove it, or name another out"
+        )
 
 
 def _short(value: Any) -> str:

@@ -18,8 +18,9 @@ import pytest
 from accelerate.state import AcceleratorState
 from tiny import checkpoint, demonstrations, forked, pairs
 
-from rlhf_eval.config import write_yaml
+from rlhf_eval.config import as_settings, write_yaml
 from rlhf_eval.interop import trl
+from rlhf_eval.interop.files import content_of
 from rlhf_eval.stages.training import Job
 from rlhf_eval.stages.training_files import read_file
 from trainers import dpo, sft
@@ -102,6 +103,8 @@ def test_two_processes_take_the_steps_that_one_takes(
         ({"data": 3}, "settings.yaml: Expected `str`, got `int` - at `data`"),
         ({"seed": "first"}, "settings.yaml: Expected `int`, got `str` - at `seed`"),
         ({"seed": -1}, "settings.yaml: seed is -1; it must be a whole number from 0 to"),
+        ({"beta": 0.5, "seed": 1}, "out/steps: the state of a training with another beta, seed; remove it, or name"),
+        ({}, "hf:base: no such folder"),
     ],
 )
 def test_a_mistake_in_the_settings_is_one_line(
@@ -113,7 +116,13 @@ def test_a_mistake_in_the_settings_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data.jsonl").write_text("")
-    table = {"model": "base", "data": "data.jsonl", "out": "out", **settings}
+    trl.write(pairs(2), Path("pairs.jsonl"))
+    state = Path("out/steps/checkpoint-1")  # of a training that was stopped
+    state.mkdir(parents=True)
+    (state / "trainer_state.json").write_text('{"global_step": 1}')
+    about = {**as_settings(dpo.Config()), "model": "base", "data": content_of(Path("pairs.jsonl")), "seed": 0}
+    Path("out/settings.json").write_text(json.dumps(about))
+    table = {"model": "base", "data": "pairs.jsonl", "out": "out", **settings}
     Path("settings.yaml").write_text(write_yaml(table), encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["dpo.py", "--config", "settings.yaml"])
     assert main(dpo.Config, dpo.train) == 2
