@@ -75,10 +75,15 @@ def _filtered() -> tuple[Pairs, Ints, Filters, str]:
 
 def _browse(found: Pairs, kept: Ints) -> tuple[int, bool, bool]:
     """Where we stand among the pairs that pass, and how texts are read; the prompt's id stands in the URL."""
-    wanted = str(st.session_state.get("at", "") or st.query_params.get("at", ""))
+    notice = st.container()
+    back, ahead, where, marking, reading, jump = st.columns([3, 3, 3, 4, 4, 5], vertical_alignment="center")
+    # Drawn first, for what it says: after the browser's Back the session still holds what stood here before.
+    wanted = jump.text_input(
+        "Go to a prompt", key="at", bind="query-params", placeholder="id of a prompt", label_visibility="collapsed"
+    )
     place = examples.place_of(found, kept, wanted)
     if wanted and place is None:
-        st.warning(
+        notice.warning(
             f"No comparison of prompt {words.escaped(wanted)} passes these filters; here is the first that does."
         )
     place = place or 0
@@ -86,15 +91,11 @@ def _browse(found: Pairs, kept: Ints) -> tuple[int, bool, bool]:
     def go(to: int) -> None:
         st.session_state["at"] = examples.address(found, kept, to % len(kept))
 
-    back, ahead, where, marking, reading, jump = st.columns([3, 3, 3, 4, 4, 5], vertical_alignment="center")
     back.button("Previous", key="previous", shortcut="K", on_click=go, args=(place - 1,), width="stretch")
     ahead.button("Next", key="next", shortcut="J", on_click=go, args=(place + 1,), width="stretch")
     where.markdown(f"**{place + 1:,}** of {len(kept):,}")
     marks = marking.toggle("Mark differences", value=True, key="marks", bind="query-params")
     markdown = reading.toggle("Read Markdown", key="markdown", bind="query-params", help=PLAIN)
-    jump.text_input(
-        "Go to a prompt", key="at", bind="query-params", placeholder="id of a prompt", label_visibility="collapsed"
-    )
     return place, marks, markdown
 
 

@@ -89,6 +89,10 @@ def test_examples_are_walked_by_key(visitor: Any, expect: Callable[..., Any]) ->
     expect(page.get_by_text(re.compile(r"^2 of 40$"))).to_be_visible()
     expect(page).to_have_url(re.compile("at=[0-9a-f]{20}"))
     where = page.url
+    page.keyboard.press("j")
+    expect(page.get_by_text(re.compile(r"^3 of 40$"))).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text(re.compile(r"^2 of 40$"))).to_be_visible()
     page.keyboard.press("k")
     expect(page.get_by_text(re.compile(r"^1 of 40$"))).to_be_visible()
     page.goto(where)
