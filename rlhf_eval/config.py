@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -23,6 +24,7 @@ import msgspec
 from rlhf_eval.errors import UserError, nearest
 
 C = TypeVar("C")
+_BARE = re.compile(r"^([-+]?)(\.\d+(?:[eE][-+]?\d+)?)$")
 
 SEEDS = range(2**32)
 """Seeds that every library takes: none takes a negative one, and NumPy's global generator no larger one."""
@@ -36,7 +38,7 @@ def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
     """
     _refuse_unknown(kind, settings, where)
     try:
-        made = msgspec.convert(dict(settings), kind, strict=False)
+        made = msgspec.convert({name: _whole(value) for name, value in settings.items()}, kind, strict=False)
     except msgspec.ValidationError as error:
         raise UserError(f"{where}: {_plain(str(error))}") from error
     except ValueError as error:
@@ -45,6 +47,11 @@ def build(kind: type[C], settings: Mapping[str, Any], *, where: str) -> C:
         if isinstance(value := getattr(made, f.name), float) and math.isnan(value):
             raise UserError(f"{where}: {f.name} is nan; give a number")
     return made
+
+
+def _whole(value: Any) -> Any:
+    """A number written without its 0 as a model's option, such as ``.9``, as msgspec reads it."""
+    return _BARE.sub(r"\g<1>0\2", value) if isinstance(value, str) else value
 
 
 def _refuse_unknown(kind: type, settings: Mapping[str, Any], where: str) -> None:

@@ -55,6 +55,12 @@ class Example:
             raise ValueError(f"n is {self.n}; at least 1 is needed")
 
 
+def test_a_number_may_begin_with_its_point() -> None:
+    assert build(Example, {"temperature": ".5"}, where="x").temperature == 0.5
+    assert build(Example, {"temperature": "-.5e1"}, where="x").temperature == -5
+    assert build(Example, {"stop": [".5"]}, where="x").stop == (".5",)
+
+
 def test_settings_become_the_config_and_come_back() -> None:
     given_ = {"n": 8, "temperature": 0, "orders": "one", "stop": ["\n"], "table": {"a": 1}}
     config = build(Example, given_, where="x")
