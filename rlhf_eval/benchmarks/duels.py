@@ -85,6 +85,8 @@ def duels(
     if a == b:
         raise UserError(f"'{a}' is compared with itself; name two models")
     mine = [s for s in found if s.judge.startswith(judge)]
+    if found and not mine:
+        raise UserError(f"no judge is called '{judge}'.{nearest(judge, {s.judge for s in found})}")
     known = {name for s in mine for name in (s.model, s.opponent)}
     for name in (a, b):
         if name not in known:

@@ -134,7 +134,8 @@ def grade_boards(
             if readable:
                 made.append(_board(name, part, readable))
     if not made:
-        raise UserError(f"not one grade of '{judge or 'any judge'}' could be read here; there is no mean to show")
+        whose = f" of '{judge}'" if judge else ""
+        raise UserError(f"not one grade{whose} could be read here; there is no mean to show")
     return made
 
 

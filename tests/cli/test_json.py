@@ -24,6 +24,11 @@ def judged(cli: Any) -> Any:
     return cli
 
 
+def test_a_judge_that_is_not_there_is_named_with_those_that_are(judged: Any) -> None:
+    for words in ("leaderboard --judge nobody", "compare a mock:echo --judge nobody"):
+        assert "no judge is called 'nobody'. Allowed: pairwise/mock:judge#" in judged(*words.split()).err
+
+
 def test_what_a_board_leaves_out_is_told(judged: Any) -> None:
     (part,) = (judged.store.folder(judged.store.find("latest:judge").id) / "parts").glob("judgments*")
     part.write_bytes(b"")
