@@ -29,6 +29,8 @@ from rlhf_eval.stats.intervals import NARROW, Interval
 LINK = 0.5
 """Games that a model must have won against another to be linked to it: one tie. The losers of soft verdicts win a little
 of every game, and strengths that rest on that alone are as good as infinite."""
+NO_SPREAD = 1e12
+"""How many times less than yes-or-no verdicts what varies by rounding alone varies."""
 UNSEEN = 4.0
 """Prompts of a kind that may well be missing from a sample: none of n bounds its share by about 4/n."""
 
@@ -109,7 +111,7 @@ def bradley_terry(
     ratings = newton(wins[None], prior=added)[0]
     bread = inverse_information(ratings, wins + wins.T, prior=added)
     if len(groups) == 1:
-        covariance = sandwich(bread, _scores(played, ratings))
+        covariance = sandwich(bread, _scores(played, ratings), played)
         method = "bradley_terry, sandwich clustered by prompt"
     else:
         covariance, method = bread, "bradley_terry, inverse information"
@@ -200,18 +202,32 @@ def connectivity_note(models: tuple[str, ...], groups: list[list[int]], prior: f
     )
 
 
-def sandwich(bread: NDArray[np.floating], scores: Floats, strengths: int | None = None) -> Floats:
+def sandwich(bread: NDArray[np.floating], scores: Floats, played: Games, strengths: int | None = None) -> Floats:
     """Clustered covariance of coefficients: ``bread`` their inverse information, ``scores`` (clusters, coefficients).
 
-    Where clusters hardly differ (one prompt, soft verdicts that are all alike) their residuals know nothing of outcomes
-    that were not seen: as much is added as ``UNSEEN`` more prompts of yes-or-no verdicts would bring. The first
-    ``strengths`` coefficients tell, by default all.
+    Where clusters do not differ (one prompt), or hardly and two models' verdicts all lie on one side of .5, their residuals
+    know nothing of outcomes that were not seen: as much is added as ``UNSEEN`` more prompts of yes-or-no verdicts would
+    bring. The first ``strengths`` coefficients tell, by default all.
     """
     clusters = len(scores)
     covariance: Floats = bread @ (scores.T @ scores) @ bread * (clusters / max(clusters - 1, 1))
-    if (NARROW * np.diag(covariance) < np.diag(bread))[:strengths].any():
+    narrow = NARROW if _one_sided(played) else NO_SPREAD
+    if (narrow * np.diag(covariance) < np.diag(bread))[:strengths].any():
         covariance = covariance + bread * UNSEEN / clusters
     return covariance
+
+
+def _one_sided(played: Games) -> bool:
+    """Whether some two models' verdicts lie on one side of .5 in every cluster."""
+    k = len(played.models)
+    pair = np.minimum(played.a, played.b) * k + np.maximum(played.a, played.b)
+    lead = np.where(played.a < played.b, 1, -1) * (played.score - 0.5)
+    met, index = np.unique(played.cluster * k * k + pair, return_inverse=True)
+    side = np.sign(np.bincount(index, weights=lead))
+    lowest, highest = np.full(k * k, 2.0), np.full(k * k, -2.0)
+    np.minimum.at(lowest, met % (k * k), side)
+    np.maximum.at(highest, met % (k * k), side)
+    return bool(((lowest == highest) & (highest != 0)).any())
 
 
 def _scores(played: Games, ratings: Floats) -> Floats:

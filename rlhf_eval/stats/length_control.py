@@ -238,7 +238,7 @@ def style_controlled_ranking(
     bread = np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))
     totals = np.zeros((played.clusters, design.shape[1]))
     np.add.at(totals, played.cluster, design * (played.score - p)[:, None])
-    covariance = sandwich(bread, totals, k - 1)
+    covariance = sandwich(bread, totals, played, k - 1)
     return StyleRanking(
         models=played.models,
         ratings=contrasts @ fitted[: k - 1],

@@ -103,7 +103,7 @@ def _fit(played: Games, model: Model) -> tuple[Floats, float, Floats]:
         raise UserError("the strengths did not converge: some models are too far apart for these games")
     totals = np.zeros((played.clusters, k + 1))
     np.add.at(totals, played.cluster, scores)
-    covariance = sandwich(np.linalg.inv(information), totals, k)
+    covariance = sandwich(np.linalg.inv(information), totals, played, k)
     centre = np.eye(k) - 1 / k
     return theta - theta.mean(), eta, centre @ covariance[:k, :k] @ centre
 

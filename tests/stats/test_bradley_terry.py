@@ -224,3 +224,10 @@ def test_rare_losses_among_sure_verdicts_are_covered():
         interval = rating_intervals(bradley_terry(["x"] * 30, ["y"] * 30, share))[0]
         inside += interval.low <= truth <= interval.high
     assert inside > 180
+
+
+def test_soft_verdicts_on_both_sides_of_a_half_are_believed():
+    share = 0.5 + np.random.default_rng(1).normal(0, 0.1, 100)
+    told = rating_intervals(bradley_terry(["x"] * 100, ["y"] * 100, share))[0]
+    p = share.mean()
+    assert told.se == pytest.approx(share.std(ddof=1) / 10 / (p * (1 - p)) / 2, rel=0.01)
