@@ -67,13 +67,14 @@ def _fitted(scored: Scored, config: Config) -> list[Estimate]:
     found = [estimate("bend", optimum.b, failed=scored.left_out, settings={**about, **finite})]
     curve = best_of_n_curve(scored.proxy_scores, scored.gold_scores, sizes, level=config.level)
     for n, interval in zip(sizes, curve, strict=True):
-        found.append(estimate(f"gold of the best of {n}", interval, settings={**about, "n": n}))
+        found.append(estimate(f"gold of the best of {n}", interval, failed=scored.left_out, settings={**about, "n": n}))
     middle, last = sizes[len(sizes) // 2], sizes[-1]
     ends = best_of_n_scores(scored.proxy_scores, scored.gold_scores, [middle, last])
     late = mean_interval(ends[:, 1] - ends[:, 0], level=config.level)
-    found.append(estimate("late gain", late, settings={**about, "from": middle, "to": last}))
+    found.append(estimate("late gain", late, failed=scored.left_out, settings={**about, "from": middle, "to": last}))
     exact = best_of_n_kl_exact(scored.proxy_scores, sizes)
     for n, column in zip(sizes, exact.T, strict=True):
         settings = {**about, "n": n, "bound": float(best_of_n_kl(n))}
-        found.append(estimate(f"KL of the best of {n}", mean_interval(column, level=config.level), settings=settings))
+        divergence = mean_interval(column, level=config.level)
+        found.append(estimate(f"KL of the best of {n}", divergence, failed=scored.left_out, settings=settings))
     return found

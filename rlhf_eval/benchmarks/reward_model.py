@@ -51,6 +51,8 @@ class Graded(NamedTuple):
     """Reward of the right answer minus that of the wrong one."""
     longer: Floats
     """Characters of the right answer minus those of the wrong one."""
+    lost: int
+    """Prompts with a pair of which an answer has no grade that could be read."""
 
 
 def score(evidence: Evidence, config: Config) -> list[Estimate]:
@@ -69,9 +71,14 @@ def score(evidence: Evidence, config: Config) -> list[Estimate]:
 
 def _graded(evidence: Evidence, judge: str) -> Graded:
     rewards = _rewards(evidence, judge)
-    rows = []
+    asked = {judgment.completion_ids[0] for judgment in evidence.by(judge) if len(judgment.completion_ids) == 1}
+    rows, lost = [], set()
     for ids, label in evidence.labels.items():
-        if len(ids) == 2 and label[0] != label[1] and all(i in rewards for i in ids):
+        if len(ids) != 2 or label[0] == label[1] or not asked.issuperset(ids):
+            continue
+        if not all(i in rewards for i in ids):
+            lost.add(evidence.completions[ids[0]].prompt_id)
+        else:
             right, wrong = ids if label[0] > label[1] else ids[::-1]
             lengths = [len(evidence.completions[i].text) for i in (right, wrong)]
             rows.append(
@@ -79,8 +86,9 @@ def _graded(evidence: Evidence, judge: str) -> Graded:
             )
     prompts, margins, longer = zip(*rows, strict=True) if rows else ((), (), ())
     return Graded(
-        np.array(prompts, dtype=np.str_), np.array(margins, dtype=np.float64), np.array(longer, dtype=np.float64)
-    )
+        np.array(prompts, dtype=np.str_), np.array(margins, dtype=np.float64), np.array(longer, dtype=np.float64),
+        len(lost),
+    )  # fmt: skip
 
 
 def _rewards(evidence: Evidence, judge: str) -> dict[str, float]:
@@ -100,12 +108,13 @@ def _calibration(judge: str, pairs: Graded, level: float) -> list[Estimate]:
     whole = calibration(p, y, clusters, level=level, draws=DRAWS)
     null = {"judge": judge, "null": whole.ece_null, "p_value": whole.p_value, "bins": whole.bins}
     found = [
-        estimate("brier", whole.brier, settings={"judge": judge}),
-        estimate("log_loss", whole.log_loss, settings={"judge": judge}),
-        estimate("ece", ece_interval(p, y, clusters, level=level, draws=DRAWS), settings=null),
+        estimate("brier", whole.brier, failed=pairs.lost, settings={"judge": judge}),
+        estimate("log_loss", whole.log_loss, failed=pairs.lost, settings={"judge": judge}),
+        estimate("ece", ece_interval(p, y, clusters, level=level, draws=DRAWS), failed=pairs.lost, settings=null),
     ]
-    temperature = _temperature(pairs, level)
-    return found if temperature is None else [*found, estimate("temperature", temperature, settings={"judge": judge})]
+    if (temperature := _temperature(pairs, level)) is not None:
+        found.append(estimate("temperature", temperature, failed=pairs.lost, settings={"judge": judge}))
+    return found
 
 
 def _temperature(pairs: Graded, level: float) -> Interval | None:
@@ -132,7 +141,8 @@ def _length(judge: str, pairs: Graded, level: float) -> list[Estimate]:
         return []
     longer_wins = np.where(pairs.margin == 0, 0.5, (pairs.margin > 0) == (pairs.longer > 0))[differ]
     settings = {"judge": judge, "longer_is_right": float((pairs.longer[differ] > 0).mean())}
-    return [estimate("prefers_longer", wilson(longer_wins, pairs.prompt[differ], level=level), settings=settings)]
+    share = wilson(longer_wins, pairs.prompt[differ], level=level)
+    return [estimate("prefers_longer", share, failed=pairs.lost, settings=settings)]
 
 
 def _correlation(evidence: Evidence, judge: str, level: float) -> list[Estimate]:

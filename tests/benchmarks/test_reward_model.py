@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,17 @@ def test_the_temperature_comes_back(temperature: float) -> None:
     assert found["temperature"].low < temperature < found["temperature"].high
     assert found["ece"].settings["p_value"] < 0.05
     assert found["log_loss"].value > named(planted(800))["log_loss"].value
+
+
+def test_every_number_tells_how_many_prompts_were_lost() -> None:
+    world = planted(60)
+    unread = {p for n, p in enumerate(world.prompts) if n % 10 == 0}
+    torn = tuple(
+        replace(j, scores=(), error="unparsed: no grade") if j.prompt_id in unread else j for j in world.judgments
+    )
+    found = score(replace(world, judgments=torn), Config(by_category=False))
+    assert {(e.name, e.failed) for e in found} >= {(name, 6) for name in ("accuracy", "brier", "log_loss", "ece")}
+    assert {e.failed for e in found} == {6}
 
 
 def test_a_taste_for_length_shows() -> None:
