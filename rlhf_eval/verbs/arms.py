@@ -109,4 +109,7 @@ def _stored_answers(session: Session, run: Run) -> list[tuple[str, Completion]]:
     if not selected:
         return [(prompt_id, group[0]) for prompt_id, group in completions_of(session, run).items()]
     by_id = {c.id: c for c in session.store.read(Completion, run=session.lineage(run))}
+    gone = sum(d.completion_id not in by_id for d in selected)
+    if gone:
+        raise UserError(f"{gone} of {len(selected)} answers of run {run.id} are gone with the run that generated them")
     return [(d.prompt_id, by_id[d.completion_id]) for d in selected]

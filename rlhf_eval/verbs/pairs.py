@@ -56,12 +56,12 @@ def pairs(session: Session, table: Mapping[str, Any]) -> PairsResult:
     control = _control(
         session, table, plugin, config, settings
     )  # first, so that ``latest`` is the set that was asked for
-    with session.begin(
-        "pairs", resolved, {**session.reads("judgments", source, Judgment), **files_of(settings)}, free=True
-    ) as run:
+    # Before the run, so that a mistake leaves none that ``latest`` would find.
+    inputs = read_inputs(session, settings, source, needs_scores=needs_scores)
+    selection = selected(inputs, plugin, config, settings.rule)
+    read = {**session.reads("judgments", source, Judgment), **files_of(settings)}
+    with session.begin("pairs", resolved, read, free=True) as run:
         resumed = run.run.status == "done"
-        inputs = read_inputs(session, settings, source, needs_scores=needs_scores)
-        selection = selected(inputs, plugin, config, settings.rule)
         if not resumed:
             _store(run, selection)
             tally = Tally(total=len(selection.outcomes))

@@ -77,6 +77,8 @@ def plan(
     if not 1 - level < power_wanted < 1:
         chance = f"{1 - level:.2g}, what chance alone finds,"
         raise UserError(f"--power is {power_wanted:g}; it must lie between {chance} and 1, for instance .8")
+    if price is not None and not 0 <= price < math.inf:
+        raise UserError(f"--price is {price}; it is dollars a judge call, at least 0")
     between, within = _variances(session, like)
     made = [
         replace(_design(name, variance, calls, looks, effect, prompts, power_wanted, level, price), flags=flags)

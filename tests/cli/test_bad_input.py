@@ -136,6 +136,7 @@ def test_several_bad_rows_are_one_line(loaded: Any) -> None:
             "--labels belongs to benchmarks that measure a judge",
         ),
         (("correlate", "words.csv"), "words.csv: no column holds numbers; found: model, home"),
+        (("plan", "--effect", ".05", "--price", "nan"), "--price is nan; it is dollars a judge call"),
         (("run", "blank.yaml"), "blank.yaml: the recipe has no step"),
         (("evaluate", "suite.yaml"), "winrate: 'generate' must be a table of settings, not 3"),
         (("run", "demo", "--config", "more.yaml"), "a recipe holds its own settings; leave out --config"),
@@ -180,6 +181,32 @@ def test_a_prune_without_a_rule_is_named(answered: Any) -> None:
     assert "cache prune needs a rule" in refused(answered, "cache", "prune")
     assert "the limit is -1.0; it must be" in refused(answered, "cache", "prune", "--older-than", "-1")
     assert "the limit is nan; it must be" in refused(answered, "cache", "prune", "--max-mb", "nan")
+
+
+def test_a_mistake_leaves_no_run_that_latest_would_find(answered: Any) -> None:
+    answered.done("judge", "--judge-model", "mock:judge")
+    answered.done("pairs")
+    before = [run.id for run in answered.store.runs()]
+    for words in (
+        ("--calibrate", "temperature"),
+        ("--by", "nobody"),
+        ("--rule", "on_off_policy"),
+        ("--fresh", "--by", "x"),
+    ):
+        refused(answered, "pairs", *words)
+    assert [run.id for run in answered.store.runs()] == before
+    answered.store.remove("latest:generate")
+    line = refused(
+        answered,
+        "evaluate",
+        "--model",
+        "best=run:latest:pairs",
+        "--baseline",
+        "mock:echo",
+        "--judge-model",
+        "mock:judge",
+    )
+    assert "3 of 3 answers of run" in line
 
 
 def test_labels_that_nobody_has_filled_in_are_none(answered: Any) -> None:
