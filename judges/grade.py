@@ -14,7 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from judges.reading import average, last_label, last_rating, option_shares, strip_thinking
+from judges.reading import (
+    average,
+    check_samples,
+    check_scale,
+    last_label,
+    last_rating,
+    option_shares,
+    strip_thinking,
+)
 from judges.scale import Grades, ask_splits, read_grades
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
@@ -53,10 +61,8 @@ class Config:
     """A template file of your own with the slots {question}, {answer}, {reference}."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high <= 100:
-            raise ValueError(f"the scale {self.low} to {self.high} must rise and lie within 0 to 100")
-        if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
-            raise ValueError("samples must be at least 1, and more than one needs a temperature above 0 to differ")
+        check_scale(self.low, self.high)
+        check_samples(self.samples, self.temperature)
 
 
 def ask(prompt: Prompt, answer: str, config: Config) -> tuple[Message, ...]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from judges.reading import (
     average,
     bare_letter_probabilities,
+    check_samples,
     last_label,
     last_verdict,
     letter_probabilities,
@@ -88,8 +89,7 @@ class Config:
             raise ValueError("steps already has a verdict for ties and is always bracketed; choose one of the two")
         if not 0.5 < self.slight <= 1:
             raise ValueError(f"slight is {self.slight}; it must lie over .5 and up to 1")
-        if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
-            raise ValueError("samples must be at least 1, and more than one needs a temperature above 0 to differ")
+        check_samples(self.samples, self.temperature)
 
 
 def ask(prompt: Prompt, answers: tuple[str, str], config: Config) -> tuple[Message, ...]:

@@ -165,6 +165,18 @@ def _begins(text: str, option: str) -> bool:
     return text.startswith(option) and not text[len(option) : len(option) + 1].isalnum()
 
 
+def check_samples(samples: int, temperature: float) -> None:
+    """Raise ValueError where no reply is asked for, or several that could not differ."""
+    if samples < 1 or (samples > 1 and temperature == 0):
+        raise ValueError("samples must be at least 1, and more than one needs a temperature above 0 to differ")
+
+
+def check_scale(low: int, high: int) -> None:
+    """Raise ValueError unless a scale of grades rises and lies within 0 to 100."""
+    if not 0 <= low < high <= 100:
+        raise ValueError(f"the scale {low} to {high} must rise and lie within 0 to 100")
+
+
 def average(verdicts: Sequence[Verdict]) -> Verdict:
     """One verdict from several of the same question: the mean of those that could be read."""
     readable = [verdict for verdict in verdicts if verdict.error is None]

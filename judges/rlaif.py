@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from judges.reading import option_shares, strip_thinking
+from judges.reading import check_samples, option_shares, strip_thinking
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Judgment, Message, Prompt, Sampling, Verdict
@@ -55,8 +55,7 @@ class Config:
     """Sampling temperature of rationale and label."""
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or (self.samples > 1 and self.temperature == 0):
-            raise ValueError("samples must be at least 1, and more than one needs a temperature above 0 to differ")
+        check_samples(self.samples, self.temperature)
         if self.inverted and not self.template:
             raise ValueError("inverted speaks of a preamble of your own; set template as well")
 
