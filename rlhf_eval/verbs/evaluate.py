@@ -370,7 +370,7 @@ def _stored(session: Session, task: Task) -> EvaluateResult:
     for name in ("model", "baseline", "check"):
         if getattr(settings, name):
             raise UserError(f"--judgments scores what is there; leave --{name} out")
-    source = session.store.find(settings.judgments)
+    source = session.find(settings.judgments, verbs=("evaluate", "judge", "audit", "load"), loaded="judgments")
     lineage = session.lineage(source)
     told = session.store.read(Judgment, run=lineage)
     if not told:

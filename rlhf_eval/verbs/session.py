@@ -323,8 +323,13 @@ class Session:
     def find(self, ref: str, *, verbs: Sequence[str], loaded: str = "") -> Run:
         """The run that ``ref`` names; ``latest`` is the newest run of one of ``verbs`` that holds anything.
 
-        Of runs of ``load``, which may hold anything at all, those come first that hold ``loaded``.
+        So it is with ``latest:<verb>``: a command that failed over a mistake stands in nobody's way. Of runs of ``load``,
+        which may hold anything at all, those come first that hold ``loaded``.
         """
+        known, _, verb = ref.removeprefix("run:").partition(":")
+        if known == "latest" and verb:
+            held = [run for run in self.store.runs(verb) if _holds_something(run)]
+            return held[-1] if held else self.store.find(ref)
         if ref != "latest":
             return self.store.find(ref)
         found = [run for run in self.store.runs() if run.verb in verbs and _holds_something(run)]

@@ -209,6 +209,14 @@ def test_a_mistake_leaves_no_run_that_latest_would_find(answered: Any) -> None:
     assert "3 of 3 answers of run" in line
 
 
+def test_a_command_that_failed_is_not_the_latest_for_those_that_follow(answered: Any) -> None:
+    refused(answered, "generate", "--model", "mock:writer", "--set", "max_tokens=0")
+    assert answered.store.find("latest:generate").status == "failed"
+    answered.done("judge", "--judge-model", "mock:judge", "--completions", "latest:generate")
+    refused(answered, "evaluate", "reward", "--judgments", "latest:judge")
+    assert answered.done("status").out.split()[1] == "failed:"
+
+
 def test_labels_that_nobody_has_filled_in_are_none(answered: Any) -> None:
     answered.done("judge", "--judge-model", "mock:judge")
     said = answered.done("route", "--judgments", "latest", "--out", "to do.jsonl").out
