@@ -17,7 +17,7 @@ import scipy
 from numpy.typing import ArrayLike
 
 from rlhf_eval.stats.arrays import Floats, cluster_index
-from rlhf_eval.stats.intervals import Interval
+from rlhf_eval.stats.intervals import Interval, t_quantile
 
 _CHUNK = 4_000_000
 
@@ -95,7 +95,7 @@ def expanded_percentiles(replicates: Floats, clusters: int, level: float) -> tup
     """
     if clusters < 2:
         return -math.inf, math.inf
-    t = scipy.special.stdtrit(clusters - 1, (1 + level) / 2) * math.sqrt(clusters / (clusters - 1))
+    t = t_quantile(level, clusters - 1) * math.sqrt(clusters / (clusters - 1))
     tail = float(scipy.special.ndtr(-t))
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)

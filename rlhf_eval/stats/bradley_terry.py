@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Bools, Floats, Ints, cluster_index, floats, same_length
 from rlhf_eval.stats.bootstrap import cluster_draws
-from rlhf_eval.stats.intervals import NARROW, Interval
+from rlhf_eval.stats.intervals import NARROW, Interval, t_quantile
 
 LINK = 0.5
 """Games that a model must have won against another to be linked to it: one tie. The losers of soft verdicts win a little
@@ -285,7 +285,7 @@ def _refit(tables: Floats, start: Floats) -> Floats:
 
 def rating_intervals(ranking: Ranking, *, level: float = 0.95) -> tuple[Interval, ...]:
     """An interval of each model's strength against the average of all models, in the order of ``ranking.models``."""
-    t = float(scipy.special.stdtrit(max(ranking.n - 1, 1), (1 + level) / 2))
+    t = t_quantile(level, max(ranking.n - 1, 1))
     errors = np.sqrt(np.maximum(np.diag(ranking.covariance), 0))
     return tuple(
         Interval(

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, floats, same_length
-from rlhf_eval.stats.intervals import Interval, wilson_from_se, within
+from rlhf_eval.stats.intervals import Interval, t_quantile, wilson_from_se, within
 
 ENOUGH = 5
 """Calibration items in a cell of a confusion table below which its rates are known too coarsely for a normal interval."""
@@ -64,7 +64,7 @@ def ppi_mean(
     residual = y - weight * f
     variance = float(((residual - residual.mean()) ** 2).sum()) / (n - lost)
     se = math.sqrt(variance / n + weight**2 * float(rest.var()) / unlabelled)
-    quantile = float(scipy.special.stdtrit(n - 2 if small_sample else math.inf, (1 + level) / 2))
+    quantile = t_quantile(level, n - 2 if small_sample else math.inf)
     return _corrected(value, quantile * se, se, n, _effective(y, f, unlabelled), level, "ppi++", weight)
 
 
@@ -91,7 +91,7 @@ def ipw_mean(
     weight = float(((target - target.mean()) * (control - control.mean())).mean() / spread) if spread else 0.0
     terms = target - weight * control
     value, se = float(terms.mean()), float(terms.std(ddof=2) / math.sqrt(n))
-    half = float(scipy.special.stdtrit(len(y) - 2, (1 + level) / 2)) * se
+    half = t_quantile(level, len(y) - 2) * se
     return _corrected(
         value, half, se, n, float(y.var(ddof=1)) / se**2 if se else n, level, "inverse probability", weight
     )

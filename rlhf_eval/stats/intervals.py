@@ -106,7 +106,7 @@ def mean_interval(values: ArrayLike, clusters: ArrayLike | None = None, *, level
     array or a value that is not finite.
     """
     mean, se, n = clustered_mean(floats(values, "values"), clusters)
-    half = _t(level, n - 1) * se if n > 1 else math.inf
+    half = t_quantile(level, n - 1) * se if n > 1 else math.inf
     return Interval(
         value=mean,
         low=mean - half,
@@ -240,7 +240,7 @@ def wilson_from_se(
             value=mean, low=0.0, high=1.0, se=se, n=1, n_eff=1.0, level=level, method=method, note=_note(se, n)
         )
     n_eff = mean * (1 - mean) / se**2 if se and 0 < mean < 1 else float(n)
-    t2 = _t(level, n - 1 if df is None else df) ** 2 / n_eff
+    t2 = t_quantile(level, n - 1 if df is None else df) ** 2 / n_eff
     centre = (mean + t2 / 2) / (1 + t2)
     half = math.sqrt(t2 * mean * (1 - mean) + t2**2 / 4) / (1 + t2)
     return Interval(
@@ -277,7 +277,8 @@ def _note(se: float, n: int) -> str:
     return "no spread between clusters: the standard error of 0 is not believable" if se == 0 else ""
 
 
-def _t(level: float, df: float) -> float:
+def t_quantile(level: float, df: float) -> float:
+    """Student's quantile of a two-sided interval; raises UserError where ``level`` is no confidence."""
     if not 0 < level < 1:
         raise UserError(f"level is {level}; it must lie strictly between 0 and 1, for instance .95")
     return float(scipy.special.stdtrit(df, (1 + level) / 2))
@@ -357,4 +358,4 @@ def _restore(sorted_values: Floats, order: NDArray[np.intp]) -> Floats:
 
 
 def _z(level: float) -> float:
-    return _t(level, math.inf)
+    return t_quantile(level, math.inf)

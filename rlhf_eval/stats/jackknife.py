@@ -14,10 +14,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy
 
 from rlhf_eval.errors import UserError
-from rlhf_eval.stats.intervals import Interval
+from rlhf_eval.stats.intervals import Interval, t_quantile
 
 
 def block_jackknife(
@@ -35,7 +34,7 @@ def block_jackknife(
     g = len(parts)
     se = math.sqrt((g - 1) / g * float(((values - values.mean()) ** 2).sum()))
     value = statistic(every.tolist())
-    half = float(scipy.special.stdtrit(g - 1, (1 + level) / 2)) * se if se else math.inf
+    half = t_quantile(level, g - 1) * se if se else math.inf
     return Interval(
         value=value, low=value - half, high=value + half, se=se, n=n, n_eff=n, level=level,
         method=f"block jackknife, {g} blocks, t",

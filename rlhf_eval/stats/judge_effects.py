@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from rlhf_eval.errors import UserError
 from rlhf_eval.stats.arrays import Floats, cluster_index, floats, same_length
 from rlhf_eval.stats.bootstrap import bootstrap_totals, sum_by_cluster
-from rlhf_eval.stats.intervals import Interval, unseen_share, within
+from rlhf_eval.stats.intervals import Interval, t_quantile, unseen_share, within
 
 
 def krippendorff_interval(
@@ -117,7 +117,7 @@ def difference_of_groups(
     smaller = min(sizes)  # the spread of the rarer group is what is known worst
     se = math.sqrt(smaller / (smaller - 1) * float(sums @ sums))
     se = se if se > 1e-13 * float(np.abs(y).max()) else 0.0  # what rounding leaves is no spread
-    half = float(scipy.special.stdtrit(2 * smaller - 2, (1 + level) / 2)) * se
+    half = t_quantile(level, 2 * smaller - 2) * se
     found = Interval(
         value=value, low=value - half, high=value + half, se=se, n=count, n_eff=count, level=level,
         method="difference of two groups, clustered SE, t" + (f", within {cells} strata" if strata is not None else ""),
@@ -204,7 +204,7 @@ def log_odds_effects(
     np.add.at(sums, index, x * (y - x @ effects)[:, None])
     factor = count / (count - 1) * (len(y) - 1) / max(len(y) - x.shape[1], 1)
     errors = np.sqrt(np.diag(bread @ (sums.T @ sums) @ bread) * factor)
-    half = float(scipy.special.stdtrit(count - x.shape[1], (1 + level) / 2)) * errors
+    half = t_quantile(level, count - x.shape[1]) * errors
     return [
         Interval(
             value=float(b), low=float(b - h), high=float(b + h), se=float(s), n=count, n_eff=count, level=level,
