@@ -27,6 +27,10 @@ class Config:
     draw_seed: int = 0
     """Draws the pairs where ``most`` limits them."""
 
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise ValueError(f"most is {self.most}; it counts pairs, and 0 takes all")
+
 
 def choose(matrix: Matrix, config: Config) -> Choice:
     """Every two answers of every prompt."""

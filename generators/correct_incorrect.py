@@ -30,6 +30,8 @@ class Config:
     def __post_init__(self) -> None:
         if not self.incorrect < self.correct:
             raise ValueError(f"incorrect is {self.incorrect}; it must lie under correct, which is {self.correct}")
+        if self.pairs < 1:
+            raise ValueError(f"pairs is {self.pairs}; at least 1 is made of each prompt")
 
 
 def choose(matrix: Matrix, config: Config) -> Choice:

@@ -34,6 +34,8 @@ class Config:
             raise ValueError("a threshold needs at_least, quantile, or both")
         if self.quantile is not None and not 0 <= self.quantile < 1:
             raise ValueError(f"quantile is {self.quantile}; it must lie in [0, 1)")
+        if self.most < 0:
+            raise ValueError(f"most is {self.most}; it counts answers, and 0 keeps all")
 
 
 def choose(matrix: Matrix, config: Config) -> Choice:

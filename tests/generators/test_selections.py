@@ -495,3 +495,13 @@ def test_failed_completions_and_judgments_stay_out() -> None:
     assert apply(book, best_worst).outcomes[0].reason == (
         "dropped: fewer than two completions have a readable judgment"
     )
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"),
+    [(all_pairs, {"most": -1}), (threshold, {"at_least": 0, "most": -1}), (correct_incorrect, {"pairs": 0})],
+)
+def test_counts_that_count_nothing_are_refused(rule: ModuleType, settings: dict[str, Any]) -> None:
+    """They dropped every prompt and said that the rule had found nothing."""
+    with pytest.raises(ValueError, match=f"{[*settings][-1]} is"):
+        rule.Config(**settings)
