@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -26,6 +25,7 @@ import openai
 from rlhf_eval.errors import ModelUnavailable, RequestFailed, RlhfEvalError, UserError
 from rlhf_eval.models.base import ChatRequest, Conversation, Reply
 from rlhf_eval.models.served.batch_api import BatchApi
+from rlhf_eval.models.served.connections import NotConnected, address
 from rlhf_eval.models.served.http import LeanClient, Letterhead, client_for, http
 from rlhf_eval.models.served.replies import Received, failure, read, server_words, unwrapped
 from rlhf_eval.models.served.requests import (
@@ -79,8 +79,10 @@ class OpenAIModel:
         self.model = model
         self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1").rstrip("/")
         self.name = name or f"openai:{model}@{self.base_url}"
-        if not re.match(r"https?://[^/\s]+", self.base_url):
-            raise UserError(f"{self.name}: '{self.base_url}' is no address; write http://HOST:PORT/v1")
+        try:
+            address(self.base_url)
+        except (NotConnected, ValueError) as error:
+            raise UserError(f"{self.name}: '{self.base_url}' is no address; write http://HOST:PORT/v1") from error
         self._hosted = _is_openai(self.base_url)
         self._extra = _extra(self.config.extra_body, self.name)
         self._key = self._find_key(api_key)

@@ -1,6 +1,7 @@
 """The store: runs on disk, written by any number of processes and read while they are written.
 
     <store>/runs/<utc>-<verb>-<8 hex>/   run.json  config.yaml  metrics.jsonl
+                                         .writers  a lock that a process holds while it writes here
                                          log/    lines in flight, one file a writer and table
                                          parts/  sealed Parquet
     <store>/cache/responses.sqlite       replies, see store.cache

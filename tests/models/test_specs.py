@@ -53,6 +53,9 @@ def test_a_spec_is_taken_apart(text: str, spec: Spec) -> None:
         ("ray:mock:writer?replicas=-1", "replicas and gpus must be at least 0"),
         ("hf:/no/such/folder", "/no/such/folder"),
         ("openai:m@localhost:8000", r"'localhost:8000' is no address; write http://HOST:PORT/v1"),
+        ("openai:m@http://localhost:80000/v1", r"'http://localhost:80000/v1' is no address"),
+        ("openai:m@http://:8000/v1", r"'http://:8000/v1' is no address"),
+        ("openai:m@http://[::1/v1", r"'http://\[::1/v1' is no address"),
     ],
 )
 def test_a_wrong_spec_is_one_line_that_helps(text: str, words: str) -> None:
