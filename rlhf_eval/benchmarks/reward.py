@@ -68,7 +68,8 @@ def _differences(judge: str, models: Sequence[Grades], config: Config) -> list[E
             continue
         gap = paired([own[p] for p in shared], [base[p] for p in shared], level=config.level)
         about = {"model": model, "baseline": config.against, "judge": judge, "p_value": gap.p_value}
-        found.append(estimate(f"reward: {model} minus {config.against}", gap, settings=about))
+        lost = len(own.keys() ^ base.keys())  # prompts of which only one of the two has a grade
+        found.append(estimate(f"reward: {model} minus {config.against}", gap, failed=lost, settings=about))
     return found
 
 

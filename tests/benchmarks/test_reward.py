@@ -61,7 +61,8 @@ def test_a_prompt_without_a_grade_is_counted_and_left_out_of_the_pairs() -> None
     shown, _ = evidence(failed=3)
     found = by_name(score(shown, Config(against="before")))
     assert found["reward: after"].failed == 3
-    assert found["reward: after minus before"].n == PROMPTS - 3
+    gap = found["reward: after minus before"]
+    assert (gap.n, gap.failed) == (PROMPTS - 3, 3)
 
 
 def test_without_a_side_to_compare_with_there_are_only_means() -> None:
