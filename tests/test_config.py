@@ -144,6 +144,12 @@ def test_what_is_written_as_yaml_is_read_back(table: dict[str, Any]) -> None:
         (b"- a\n", r"a table of settings is wanted, not a list"),
         (b"a: \xff\n", r"not UTF-8 at byte 3"),
         (b"a: !!python/object:os.system {}\n", r"bad\.yaml:1: not valid YAML"),
+        (
+            b"judge: {judge: gold}\npairs: {}\njudge: {judge: length}\n",
+            r"bad\.yaml:3: not valid YAML: 'judge' stands twice",
+        ),
+        (b"a: {{name}}\n", r"bad\.yaml:1: not valid YAML"),
+        (b"a: {b: 1,\n b: 2}\n", r"bad\.yaml:2: not valid YAML: 'b' stands twice"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path, content: bytes, words: str) -> None:

@@ -21,16 +21,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from rlhf_eval.config import apply_sets, read_yaml
+from rlhf_eval.config import apply_sets, build, read_yaml
 from rlhf_eval.errors import UserError, nearest
 from rlhf_eval.verbs.audit import AuditResult, audit
 from rlhf_eval.verbs.corrupt import CorruptResult, plant
+from rlhf_eval.verbs.corrupt import Settings as CorruptSettings
 from rlhf_eval.verbs.engine_ray import spread
-from rlhf_eval.verbs.evaluate import EvaluateResult, evaluate
-from rlhf_eval.verbs.flow import FlowResult, generate, generate_and_judge, judge
+from rlhf_eval.verbs.evaluate import EvaluateResult, evaluate, understand
+from rlhf_eval.verbs.flow import FlowResult, GenerateSettings, JudgeSettings, generate, generate_and_judge, judge
 from rlhf_eval.verbs.load import LoadResult, load
+from rlhf_eval.verbs.load import Settings as LoadSettings
 from rlhf_eval.verbs.pairs import PairsResult, pairs
-from rlhf_eval.verbs.session import Session
+from rlhf_eval.verbs.pairs_inputs import Settings as PairsSettings
+from rlhf_eval.verbs.session import Session, split_settings
+from rlhf_eval.verbs.train import Settings as TrainSettings
 from rlhf_eval.verbs.train import TrainResult, train
 
 SOURCES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -47,6 +51,14 @@ SOURCES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 VERBS = ("load", *SOURCES)
 SPREAD = ("generate", "judge", "evaluate")
 """Verbs whose work ``--engine ray`` can share out."""
+
+PLUGGED: Mapping[str, tuple[type, str, str]] = {
+    "generate": (GenerateSettings, "generator", "generator"),
+    "judge": (JudgeSettings, "judge", "judge"),
+    "pairs": (PairsSettings, "rule", "selection"),
+    "train": (TrainSettings, "trainer", "trainer"),
+}
+"""Verb to its settings, the one of them that names a plugin, and the plugin's kind."""
 
 Tables = Mapping[str, Mapping[str, Any]]
 Result = LoadResult | FlowResult | AuditResult | PairsResult | CorruptResult | TrainResult | EvaluateResult
@@ -81,9 +93,7 @@ def read_recipe(path: Path) -> dict[str, dict[str, Any]]:
     """The steps of a recipe, as written; raises UserError on one that is no verb."""
     tables = read_yaml(path)
     if not tables:
-        raise UserError(
-            f"{path}: the recipe has no step; begin with load: {{source: jsonl, path: prompts.jsonl}}"
-        )
+        raise UserError(f"{path}: the recipe has no step; begin with load: {{source: jsonl, path: prompts.jsonl}}")
     check_tables(tables, str(path))
     return tables
 
@@ -132,8 +142,24 @@ def with_sets(tables: Tables, assignments: Iterable[str]) -> dict[str, dict[str,
     return result
 
 
+def check_settings(tables: Tables) -> None:
+    """Raise UserError on a setting that a step or its plugin does not know, before the first step costs anything."""
+    for step, table in tables.items():
+        verb = verb_of(step)
+        if verb == "evaluate":
+            understand(table)
+        elif verb in PLUGGED:
+            split_settings(table, verb, *PLUGGED[verb])
+        elif verb in ("load", "corrupt"):
+            build(LoadSettings if verb == "load" else CorruptSettings, table, where=verb)
+
+
 async def run_recipe(session: Session, tables: Tables) -> AsyncIterator[Step]:
-    """Run the steps as they are written, each reading what the ones above it made."""
+    """Run the steps as they are written, each reading what the ones above it made.
+
+    Raises UserError before the first where a setting of any is wrong.
+    """
+    check_settings(tables)
     made: dict[str, str] = {}
     steps = list(tables)
     rehearsed: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion
-from rlhf_eval.verbs.recipe import Step, check_tables, references, run_recipe, with_sets
+from rlhf_eval.stages.study import overlaid
+from rlhf_eval.verbs.lab import read_study, studies
+from rlhf_eval.verbs.recipe import Step, check_settings, check_tables, read_recipe, references, run_recipe, with_sets
 from rlhf_eval.verbs.session import Options, Session
 
 LINE: dict[str, dict[str, Any]] = {
@@ -42,6 +45,33 @@ def test_steps_of_one_verb_are_told_apart_and_read_what_they_name(tmp_path: Path
     assert made["generate"].counts["done"] == 6
     assert made["pairs"].inputs["judgments"] == made["judge.length"].id
     assert made["judge"].inputs == {"completions": made["generate"].id}
+
+
+@pytest.mark.parametrize(
+    ("step", "table", "said"),
+    [
+        ("train", {"trainer": "sft", "model": "sandbox:policy", "nope": 1}, "no setting 'nope'"),
+        ("evaluate", {"model": "a=mock:writer"}, "needs two sides"),
+        ("corrupt", {"rate": 0.1}, "no setting 'rate'"),
+        ("pairs.more", {"rule": "threshold"}, "a threshold needs"),
+    ],
+)
+def test_a_setting_that_is_wrong_further_down_costs_nothing(
+    step: str, table: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        steps(tmp_path / "store", {**LINE, step: table})
+    assert not (tmp_path / "store").exists()
+
+
+def test_all_recipes_and_studies_that_ship_are_well_set() -> None:
+    for file in Path(str(files("rlhf_eval.recipes"))).glob("*.yaml"):
+        check_settings(read_recipe(file))
+    for name in studies():
+        study = read_study(name)
+        for over in study.arms.values():
+            check_settings(overlaid(study.line, over))
+            check_settings(overlaid(overlaid(study.line, study.quick.line), over))
 
 
 def test_a_step_reads_the_newest_of_its_kind_unless_it_says_otherwise(tmp_path: Path) -> None:
