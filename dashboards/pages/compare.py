@@ -119,15 +119,20 @@ def _lost(duel: Duel, a: str, b: str, run: str) -> None:
     if not total:
         st.success(f"No prompt was won by {words.escaped(b)} and lost by {words.escaped(a)}.")
         return
-    st.markdown(f"**What it lost:** {total:,} prompts that {words.escaped(b)} won and {words.escaped(a)} did not")
+    prompts = "prompt" if total == 1 else "prompts"
+    st.markdown(f"**What it lost:** {total:,} {prompts} that {words.escaped(b)} won and {words.escaped(a)} did not")
     opponent = b if duel.via == DIRECT else duel.via.removeprefix("against ")
     shown = duel.flipped[:LISTED]
     texts = show.ask(results.prompt_texts, shown)
-    filters = {"judge": duel.judge, "run": run, "a": a, "b": opponent, "outcome": OUTCOMES["lost"]}
+    filters = {"judge": duel.judge, "run": run, "a": a, "b": opponent}
+    lost = OUTCOMES["lost"]
+    # What B won against a baseline, A need not have lost to it: a tie is no win either.
+    outcome = lost if duel.via == DIRECT else ""
     for prompt in shown:
-        show.link("examples", words.short(texts.get(prompt, prompt), 110), **filters, at=prompt)
+        show.link("examples", words.short(texts.get(prompt, prompt), 110), **filters, outcome=outcome, at=prompt)
     if total > LISTED:
-        show.link("examples", f"Read all that {words.short(a, 30)} lost to {words.short(opponent, 30)}", **filters)
+        label = f"Read all that {words.short(a, 30)} lost to {words.short(opponent, 30)}"
+        show.link("examples", label, **filters, outcome=lost)
 
 
 def _how(judge: str, a: str, b: str, run: str, *, by_category: bool) -> None:

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from dashboards.shell.app import HIDDEN, PAGES
-from rlhf_eval.records import SCHEMA, Prompt, Usage
+from rlhf_eval.records import SCHEMA, Completion, Judgment, Prompt, Usage
 from rlhf_eval.store.runs import Store
 
 EVERY = [name for group in PAGES.values() for name in group] + list(HIDDEN)
@@ -149,6 +150,33 @@ def test_compare_names_the_prompts_that_were_lost(app: Callable[..., Any], full:
     assert "new minus old, head to head" in said.replace("\\", "")
     assert "What it lost" in said
     assert "paired by prompt" in said
+
+
+def test_a_prompt_that_was_only_tied_is_found_by_the_link_of_what_was_lost(
+    app: Callable[..., Any], tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    with store.begin("judge", {"planted": "ties"}, inputs={}, seed=0, versions={}) as run:
+        for n in range(8):
+            prompt = Prompt.of(f"question {n}")
+            run.append("prompts", prompt)
+            base, *models = (Completion.of(prompt_id=prompt.id, model=m, text=f"{m} {n}") for m in ("base", "a", "b"))
+            run.append("completions", base)
+            for answer, share in zip(models, (0.5, 1.0), strict=True):
+                run.append("completions", answer)
+                ids = (answer.id, base.id)
+                run.append(
+                    "judgments",
+                    Judgment.of(prompt_id=prompt.id, completion_ids=ids, judge="j", scores=(share, 1 - share)),
+                )
+        run.finish("done", {}, Usage())
+    page = app(store.path, "compare", a="a", b="b")
+    links = [link.proto for link in page.get("page_link")]
+    assert len(links) == 8
+    query = dict(parse_qsl(links[3].query_string))
+    page = app(store.path, "examples", **query)
+    assert not page.warning
+    assert f"`{query['at']}`" in words_of(page)
 
 
 def test_the_chart_of_a_comparison_is_in_points_as_its_card_is(app: Callable[..., Any], full: Any) -> None:
