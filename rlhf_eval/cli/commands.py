@@ -248,11 +248,11 @@ def _runs(options: argparse.Namespace) -> int:
         return 0
     if not options.run:
         raise UserError(f"runs {options.action} needs a run: an id, the start of its hash, or latest")
-    for ref in options.run:
+    for found in {run.id: run for run in map(store.find, options.run)}.values():  # all found before one is removed
         if options.action == "show":
-            show.run(store.find(ref), store, as_json=options.json)
+            show.run(found, store, as_json=options.json)
         else:
-            print(f"removed {store.remove(ref).id}")
+            print(f"removed {store.remove(found.id).id}")
     return 0
 
 

@@ -170,6 +170,9 @@ def status(found: Run, *, as_json: bool) -> None:
     _against_forecast(found)
     if found.message:
         print(f"  {found.message}")
+    command = found.versions.get("command", "").replace(" --fresh", "")
+    if command and found.status in ("failed", "interrupted", "stopped"):
+        print(f"  resume: {command}")
 
 
 def _against_forecast(found: Run) -> None:

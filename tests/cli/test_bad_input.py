@@ -214,7 +214,15 @@ def test_a_command_that_failed_is_not_the_latest_for_those_that_follow(answered:
     assert answered.store.find("latest:generate").status == "failed"
     answered.done("judge", "--judge-model", "mock:judge", "--completions", "latest:generate")
     refused(answered, "evaluate", "reward", "--judgments", "latest:judge")
-    assert answered.done("status").out.split()[1] == "failed:"
+    said = answered.done("status").out
+    assert said.split()[1] == "failed:"
+    assert said.splitlines()[-1] == "  resume: rlhf-eval evaluate reward --judgments latest:judge"
+
+
+def test_one_run_that_is_not_there_keeps_the_others_from_being_removed(answered: Any) -> None:
+    before = answered.store.runs()
+    assert "no run 'beef'" in refused(answered, "runs", "rm", "latest", "beef")
+    assert answered.store.runs() == before
 
 
 def test_labels_that_nobody_has_filled_in_are_none(answered: Any) -> None:
