@@ -84,7 +84,8 @@ async def foresee(
         for j, stage in zip(judgings, stages[len(generations) :], strict=True)
         if stage.doors  # a judge by program costs nothing that is forecast
     ]
-    await asyncio.gather(*(walk(prompt, written, judged, answers) for prompt in walked))
+    if written or judged:  # all that an audit does by program alone is neither
+        await asyncio.gather(*(walk(prompt, written, judged, answers) for prompt in walked))
     return [stage.forecast(session, len(prompts) / len(walked)) for stage in stages]
 
 

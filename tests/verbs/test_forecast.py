@@ -11,6 +11,7 @@ from rlhf_eval.cli import main
 from rlhf_eval.records import Run
 from rlhf_eval.store.runs import Store
 from rlhf_eval.verbs.flow import generate, generate_and_judge, judge
+from rlhf_eval.verbs.session import Session
 
 WRITER: dict[str, Any] = {"model": "mock:writer", "n": 2}
 JUDGE: dict[str, Any] = {"judge_model": "mock:judge"}
@@ -63,11 +64,14 @@ def test_what_is_cached_is_not_forecast_and_resuming_keeps_the_first_word(world:
 
 
 @pytest.mark.parametrize("table", [{"judge": "length"}, {**JUDGE, "matches": "all"}])
-def test_small_work_and_programs_have_none(world: Any, table: dict[str, Any]) -> None:
+def test_small_work_and_programs_have_none(world: Any, table: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Session, "say", lambda _, words: said.append(words))
     world.load(12 if "judge_model" in table else 40)
     world.do(lambda session: generate(session, WRITER))
     world.do(lambda session: judge(session, table))
     assert runs(world)["judge"].forecast is None
+    assert said == []
 
 
 def test_status_and_show_hold_spending_against_it(world: Any, prices: Path, capsys: pytest.CaptureFixture[str]) -> None:
