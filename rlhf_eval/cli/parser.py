@@ -329,7 +329,7 @@ def _lab(add: Add) -> None:
 
 def _runs(add: Add) -> None:
     command = add("runs", "list, show or remove the runs of the store", work=False)
-    command.add_argument("action", choices=("ls", "show", "rm"))
+    command.add_argument("action", nargs="?", choices=("ls", "show", "rm"), default="ls", help="(default: ls)")
     command.add_argument("run", nargs="*", help="ids, the start of their hash, or latest")
 
 

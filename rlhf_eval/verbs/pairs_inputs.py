@@ -150,9 +150,7 @@ def said_by_people(session: Session, paths: Sequence[str]) -> list[Judgment]:
     for path in paths:
         loaded = human.read(Path(path))
         if not loaded.judgments:
-            raise UserError(
-                f"{path}: no row has a label; fill in 'choice' (a, b or tie) and 'labeler' in each"
-            )
+            raise UserError(f"{path}: no row has a label; fill in 'choice' (a, b or tie) and 'labeler' in each")
         for warning in loaded.warnings:
             session.say(f"warning: {warning}")
         found += loaded.judgments

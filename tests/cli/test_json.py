@@ -46,7 +46,7 @@ def test_every_line_is_an_event(judged: Any) -> None:
         "audit --judge pairwise --judge-model mock:judge --sample 2 --dry-run",
         "audit --judge pairwise --judge-model mock:judge --sample 2", "audit --compare pairwise pairwise",
         "leaderboard", "leaderboard --rank", "compare a mock:echo", "plan --effect .1", "lint pairs.jsonl", "verify",
-        "corrupt pairs.jsonl --rate .5", "route --judgments latest:judge", "runs ls", "runs show latest", "status",
+        "corrupt pairs.jsonl --rate .5", "route --judgments latest:judge", "runs", "runs ls", "runs show latest", "status",
         "cache stats", "lab", "load sandbox --limit 2",
     ]  # fmt: skip
 
