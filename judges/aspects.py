@@ -17,7 +17,7 @@ from typing import Literal
 from judges.reading import numbered_labels, strip_thinking
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
-from rlhf_eval.templates import conversation, fill, read, read_file
+from rlhf_eval.templates import chosen, conversation, fill, read
 
 ARITY = 0
 
@@ -47,7 +47,7 @@ class Config:
 
 def ask(prompt: Prompt, answers: Sequence[str], aspect: Aspect, config: Config) -> tuple[Message, ...]:
     """The messages that ask for a rating of each of ``answers`` on one aspect."""
-    template = read_file(config.template) if config.template else read("judges", "aspects.txt")
+    template = chosen(config.template, "judges", "aspects.txt", "answers")
     shown = "\n\n".join(f"Answer {k}:\n{text}" for k, text in enumerate(answers, start=1))
     slots = {
         "question": conversation(prompt),

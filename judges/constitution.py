@@ -18,7 +18,7 @@ from judges.reading import last_verdict, letter_probabilities, strip_thinking
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict, fingerprint
-from rlhf_eval.templates import conversation, fill, read, read_file
+from rlhf_eval.templates import chosen, conversation, fill, read, read_file
 
 ARITY = 2
 
@@ -69,7 +69,7 @@ def drawn(prompt: Prompt, completions: Sequence[Completion], config: Config) -> 
 
 def ask(prompt: Prompt, answers: tuple[str, str], principle: str, config: Config) -> tuple[Message, ...]:
     """The message that asks which answer fits ``principle`` better."""
-    template = read_file(config.template) if config.template else read("judges", "constitution.txt")
+    template = chosen(config.template, "judges", "constitution.txt", "answer_a", "answer_b")
     task = "Explain your judgment in a few sentences, then end" if config.reasoning else "Reply"
     slots = {
         "question": conversation(prompt),

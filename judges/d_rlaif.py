@@ -17,7 +17,7 @@ from judges.reading import average, check_samples, check_scale, strip_thinking
 from judges.scale import Grades, ask_splits, read_grades
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
-from rlhf_eval.templates import conversation, fill, read, read_file
+from rlhf_eval.templates import chosen, conversation, fill
 
 ARITY = 1
 
@@ -50,7 +50,7 @@ class Config:
 
 def ask(prompt: Prompt, answer: str, config: Config) -> tuple[Message, ...]:
     """The message that asks for a score of ``answer``."""
-    template = read_file(config.template) if config.template else read("judges", "d_rlaif.txt")
+    template = chosen(config.template, "judges", "d_rlaif.txt", "answer")
     slots = {
         "question": conversation(prompt),
         "answer": answer,

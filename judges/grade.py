@@ -26,7 +26,7 @@ from judges.reading import (
 from judges.scale import Grades, ask_splits, read_grades
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
-from rlhf_eval.templates import conversation, fill, read, read_file
+from rlhf_eval.templates import chosen, conversation, fill, read
 
 ARITY = 1
 
@@ -69,7 +69,7 @@ def ask(prompt: Prompt, answer: str, config: Config) -> tuple[Message, ...]:
     """The messages that ask for a grade of ``answer``."""
     stem = "grade" if config.scale == "numbers" else "grade_yes_no"
     name = f"{stem}_reference.txt" if config.reference and prompt.reference else f"{stem}.txt"
-    template = read_file(config.template) if config.template else read("judges", name)
+    template = chosen(config.template, "judges", name, "answer")
     slots = {"question": conversation(prompt), "answer": answer, "reference": prompt.reference or ""}
     rule = "First explain your judgment in a few sentences, then end" if config.reasoning else "Reply"
     scale = {"rule": rule, "low": str(config.low), "high": str(config.high)}

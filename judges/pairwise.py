@@ -25,7 +25,7 @@ from judges.reading import (
 )
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
-from rlhf_eval.templates import conversation, fill, read, read_file
+from rlhf_eval.templates import chosen, conversation, fill, read
 
 ARITY = 2
 
@@ -102,7 +102,7 @@ def ask(prompt: Prompt, answers: tuple[str, str], config: Config) -> tuple[Messa
     }
     shows_reference = config.reference and prompt.reference
     name = "pairwise_reference.txt" if shows_reference else "pairwise.txt"
-    template = read_file(config.template) if config.template else read("judges", name)
+    template = chosen(config.template, "judges", name, "answer_a", "answer_b")
     system = fill(read("judges", "pairwise_system.txt"), {"verdicts": _verdict_rule(config)})
     if config.by_category and (kind := kind_of(prompt.category)):
         system = f"{system} {read('judges', f'pairwise_category_{kind}.txt')}"

@@ -19,7 +19,7 @@ from judges.reading import last_verdict, letter_probabilities, strip_thinking
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
-from rlhf_eval.templates import conversation, fill, read, read_file
+from rlhf_eval.templates import chosen, conversation, fill, read
 
 ARITY = 0
 
@@ -47,7 +47,7 @@ def ask(prompt: Prompt, answers: Sequence[str], config: Config) -> tuple[Message
     if len(answers) > len(ascii_uppercase):
         raise UserError(f"{len(answers)} answers to rank; there are letters for {len(ascii_uppercase)}: use pairwise")
     shown = "\n\n".join(f"Answer {letter}:\n{text}" for letter, text in zip(ascii_uppercase, answers, strict=False))
-    template = read_file(config.template) if config.template else read("judges", "rank.txt")
+    template = chosen(config.template, "judges", "rank.txt", "answers")
     task = "Which answer is the best?" if config.best else "How do the answers rank?"
     slots = {"question": conversation(prompt), "answers": shown, "reference": prompt.reference or "", "task": task}
     system = fill(read("judges", "rank_system.txt"), {"rule": _rule(len(answers), config)})

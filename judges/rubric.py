@@ -22,7 +22,7 @@ from judges.reading import last_label, numbered_labels, option_shares, strip_thi
 from rlhf_eval.errors import UserError
 from rlhf_eval.models.base import ChatRequest, Choice, Model
 from rlhf_eval.records import Completion, Message, Prompt, Sampling, Verdict
-from rlhf_eval.templates import conversation, fill, read, read_file
+from rlhf_eval.templates import chosen, conversation, fill, read, read_file
 
 ARITY = 1
 
@@ -102,7 +102,7 @@ def score(criteria: Sequence[Criterion], met: Sequence[float]) -> float:
 
 def ask(prompt: Prompt, answer: str, criteria: Sequence[Criterion], config: Config) -> tuple[Message, ...]:
     """The messages that ask about ``criteria``: all of them, or the only one."""
-    template = read_file(config.template) if config.template else read("judges", "rubric.txt")
+    template = chosen(config.template, "judges", "rubric.txt", "answer")
     task = read("judges", "rubric_one.txt" if config.separate else "rubric_all.txt")
     listed = "\n".join(f"{k}. {c.criterion}" for k, c in enumerate(criteria, start=1))
     slots = {"question": conversation(prompt), "answer": answer, "criteria": listed, "task": task}

@@ -34,6 +34,22 @@ def read_file(path: str) -> str:
         raise UserError(f"the template {path} cannot be read: {error}") from error
 
 
+def chosen(own: str, package: str, name: str, *needs: str) -> str:
+    """The user's template at the path ``own``, where one is named, else the file ``name`` of ``package``.
+
+    Raises UserError where the user's has not all of the slots ``needs``: what it leaves out would never be seen.
+    """
+    if not own:
+        return read(package, name)
+    template = read_file(own)
+    shown = _SLOT.findall(template)
+    for slot in needs:
+        if slot not in shown:
+            has = ", ".join(f"{{{name}}}" for name in dict.fromkeys(shown)) or "no slot"
+            raise UserError(f"the template {own} never shows {{{slot}}}; it has {has}")
+    return template
+
+
 def fill(template: str, slots: Mapping[str, str]) -> str:
     """``template`` with every ``{slot}`` replaced once; raises UserError on a slot that nobody fills."""
 

@@ -63,9 +63,22 @@ def test_a_template_of_ones_own_is_used(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("{question}|{answer_b}|{answer_a}|{reference}")
     config = Config(template=str(tmp_path / "mine.txt"))
     assert ask(PROMPT, ("4", "5"), config)[1].content == "2+2?|5|4|It is 4."
-    (tmp_path / "wrong.txt").write_text("{question} {answer}")
-    with pytest.raises(UserError, match=r"\{answer\} that is not filled. Did you mean 'answer_"):
+    (tmp_path / "wrong.txt").write_text("{question} {answer_a} {answer_b} {refrence}")
+    with pytest.raises(UserError, match=r"\{refrence\} that is not filled. Did you mean 'reference'"):
         ask(PROMPT, ("4", "5"), Config(template=str(tmp_path / "wrong.txt")))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hello", r"never shows \{answer_a\}; it has no slot"),
+        ("{question} {answer_a} {answer}", r"never shows \{answer_b\}; it has \{question\}, \{answer_a\}, \{answer\}"),
+    ],
+)
+def test_a_template_that_hides_an_answer_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "mine.txt").write_text(text)
+    with pytest.raises(UserError, match=words):
+        ask(PROMPT, ("4", "5"), Config(template=str(tmp_path / "mine.txt")))
 
 
 def test_constraint_and_reasoning_exclude_each_other() -> None:
