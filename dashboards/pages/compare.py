@@ -83,7 +83,7 @@ def _categories(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
             x=f"win rate of {words.short(a, 30)} minus that of {words.short(b, 30)}, points",
             reference=0.0,
             groups=[group for group in GROUPS if (frame["group"] == group).any()],
-            form="~g",
+            form="~r",  # of one digit ~g writes ten as 1e+1
             fine="+.1f",
         ),
         alt=f"Difference in win rate, {a} minus {b}, by category with 95 % intervals. "

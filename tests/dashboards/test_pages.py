@@ -185,6 +185,8 @@ def test_the_chart_of_a_comparison_is_in_points_as_its_card_is(app: Callable[...
     points = float(re.search(r"([+-][\d.]+) points", words_of(page)).group(1))
     assert abs(points) > 1
     assert table["difference"].iloc[0] == points
+    charts = [chart.proto.spec for chart in page.get("vega_lite_chart")]
+    assert charts and not any('"~g"' in chart for chart in charts), "the axis would write ten as 1e+1"
 
 
 def test_a_model_is_not_compared_with_itself(app: Callable[..., Any], full: Any) -> None:
