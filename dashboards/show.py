@@ -65,6 +65,7 @@ STYLE = """<style>
   background: rgba(0,114,178,.16);}
 .re-text del {text-decoration: underline dotted; text-decoration-thickness: 2px; text-underline-offset: 3px;
   background: rgba(213,94,0,.16);}
+.re-scroll {overflow-x: auto;}
 .re-table {border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; width: 100%;}
 .re-table caption {text-align: left; font-size: .85rem; padding-bottom: .3rem;}
 .re-table th {text-align: left; font-weight: 600;}
@@ -306,7 +307,10 @@ def html_table(
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f'<table class="re-table">{said}<thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table>'
+    drawn = f'<table class="re-table">{said}<thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table>'
+    # Where a table is wider than the screen it scrolls, by the keyboard too, and not the page.
+    name = html.escape(caption or f"Table of {', '.join(filter(None, head))}")
+    return f'<div class="re-scroll" tabindex="0" role="group" aria-label="{name}">{drawn}</div>'
 
 
 def chart(drawing: Any, *, alt: str, twin: pd.DataFrame, key: str) -> None:

@@ -36,14 +36,18 @@ def main() -> None:
     st.set_page_config(page_title="rlhf-eval", page_icon=str(show.HOME / "icon.svg"), layout="wide")
     pages = {
         group: [
-            st.Page(show.HOME / "pages" / f"{name}.py", title=shown, url_path=name, default=name == HOME)
+            st.Page(
+                show.HOME / "pages" / f"{name}.py", title=shown, url_path="home" if name == HOME else name,
+                default=name == HOME,
+            )
             for name, shown in files.items()
         ]
         for group, files in PAGES.items()
-    }
+    }  # fmt: skip
+    # A default page is served at / alone; under its own name, which people write, it would not be found.
     hidden = [
         st.Page(show.HOME / "pages" / f"{name}.py", title=shown, url_path=name, visibility="hidden")
-        for name, shown in HIDDEN.items()
+        for name, shown in {**HIDDEN, HOME: PAGES["Results"][HOME]}.items()
     ]
     page = st.navigation({**pages, "Runs": [*pages["Runs"], *hidden]})
     with st.sidebar:

@@ -40,8 +40,12 @@ def test_every_page_draws_in_both_modes_for_everybody(visitor: Any, expect: Call
     page = visitor.open(name) if name in HIDDEN else visitor.turn(ASKED.get(name, name))
     expect(page.get_by_role("heading", name=TITLES[name], level=1, exact=True)).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0
+    assert page.get_by_text("Page not found").count() == 0, "home is found under its own name, too"
     assert page.locator("[data-testid=stSidebarNav]").is_visible()
     assert visitor.barriers() == []
+    page.set_viewport_size({"width": 390, "height": 1000})
+    assert page.locator("[data-testid=stMain]").evaluate("e => e.scrollWidth <= e.clientWidth"), "it fits a telephone"
+    page.set_viewport_size({"width": 1440, "height": 1000})
 
 
 def test_a_filter_lives_in_the_address_and_survives_a_reload(visitor: Any, expect: Callable[..., Any]) -> None:
