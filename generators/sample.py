@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from rlhf_eval.models.base import ChatRequest, Model
 from rlhf_eval.records import Completion, Prompt, Sampling
 
+MOST = 100_000
+"""Completions a prompt that are taken for meant: all of them are in memory at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -35,8 +38,8 @@ class Config:
     """Seed of the samples; another one draws other answers."""
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n is {self.n}; at least 1 completion a prompt is needed")
+        if not 1 <= self.n <= MOST:
+            raise ValueError(f"n is {self.n}; a prompt takes 1 to {MOST:,} completions")
 
 
 async def generate(prompts: Sequence[Prompt], models: Sequence[Model], config: Config) -> AsyncIterator[Completion]:

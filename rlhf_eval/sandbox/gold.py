@@ -70,7 +70,7 @@ def _known(prompt: Prompt) -> dict[str, Any]:
         lack = f"its metadata lacks {', '.join(missing)}" if missing else "its family is unknown"
         raise UserError(
             f"prompt {prompt.id} is not of the sandbox ({lack}), so there is no gold reward for it; "
-            "take prompts from rlhf_eval.sandbox.world"
+            "load such prompts by rlhf-eval load sandbox"
         )
     return dict(prompt.metadata)
 

@@ -248,6 +248,7 @@ class Session:
         from rlhf_eval.models.served.batch import Batchable, BatchedModel
 
         if not isinstance(model, Batchable):
+            self.say(f"{model.name} has no batch API: it is asked as without --batch")
             return None
 
         def busy(count: int) -> bool:
