@@ -226,10 +226,13 @@ def choice(
     """
     offered = ["", *options] if every else list(options)
     start = offered.index(default) if default in offered else 0
+    asked = str(st.query_params.get(key, ""))  # read first: of what is not offered, the address loses the name
     chosen = st.selectbox(
         label, offered, index=start, key=key, bind="query-params", help=help,
         format_func=lambda option: (told or {}).get(option, option) or every,
     )  # fmt: skip
+    if asked and asked not in {*offered, *(told or {}).values(), every}:
+        st.warning(f"'{words.escaped(words.short(asked, 60))}' is not among these")
     return str(chosen or "")
 
 
