@@ -32,7 +32,7 @@ def page() -> None:
         st.warning(words.escaped(played.note))
     _matrix(played)
     _strengths(played)
-    _links(played, run)
+    _links(played, run, category)
     show.how(
         "Each cell is the row's mean share of the verdicts against the column over their prompts, with Wilson's interval "
         "clustered by prompt. Strengths are Bradley-Terry's from one score a prompt and pair, with a sandwich covariance "
@@ -103,7 +103,7 @@ def _strengths(played: Tournament) -> None:
     )
 
 
-def _links(played: Tournament, run: str) -> None:
+def _links(played: Tournament, run: str, category: str) -> None:
     """The daily next steps: the two strongest that met, and the answers behind a cell."""
     met = {(cell.model, cell.opponent) for cell in played.cells}
     pair = next(((a, b) for a in played.models for b in played.models if (a, b) in met), None)
@@ -115,7 +115,7 @@ def _links(played: Tournament, run: str) -> None:
     with left:
         show.link("compare", f"Compare {words.short(a, 30)} with {words.short(b, 30)}", **two)
     with right:
-        show.link("examples", f"Read {words.short(a, 30)} against {words.short(b, 30)}", **two)
+        show.link("examples", f"Read {words.short(a, 30)} against {words.short(b, 30)}", **two, category=category)
 
 
 if __name__ == "__main__":

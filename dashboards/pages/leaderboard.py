@@ -15,6 +15,7 @@ from dashboards.data import results
 from dashboards.data.equal_length import at_equal_length
 from dashboards.data.examples import OUTCOMES
 from dashboards.data.state import Nothing
+from rlhf_eval.audit.evidence import role
 from rlhf_eval.benchmarks.boards import Board, told_apart
 from rlhf_eval.benchmarks.grades import GradeBoard, turns
 from rlhf_eval.records import Estimate
@@ -90,7 +91,7 @@ def _win_rates() -> None:
     _answer(board, look, against=f" against {words.short(baseline, 40)}")
     frame = _frame(board, look)
     _draw(board, frame, look)
-    _next(board, _table(board, frame, look), run)
+    _next(board, _table(board, frame, look), run, category)
     _how(
         "One score a prompt: the mean share of the verdicts over both orders and all repeats. The interval is Wilson's, "
         "with an effective n from the prompt-clustered standard error and a t quantile.",
@@ -125,7 +126,7 @@ def _mean_grades() -> None:
     frame = _frame(board, look)
     _draw(board, frame, look)
     _table(board, frame, look)
-    if len(board.rows) > 1:
+    if len(board.rows) > 1 and not role(judge):
         show.link("judge_quality", "Is this judge right about which answer is better?", judge=judge)
     _how(
         "The mean of all grades; turns of one conversation and samples of one prompt are one cluster, and the interval is "
@@ -145,7 +146,8 @@ def _answer(board: Board | GradeBoard, look: Look, *, against: str = "") -> None
         _lead(board, look)
     with cards[2]:
         show.card("Judge", board.judge, [show.ask(results.badge, board.judge)])
-        show.link("judge_quality", "Can this judge be believed?", judge=board.judge)
+        if not role(board.judge):
+            show.link("judge_quality", "Can this judge be believed?", judge=board.judge)
 
 
 def _lead(board: Board | GradeBoard, look: Look) -> None:
@@ -242,10 +244,11 @@ def _table(board: Board | GradeBoard, frame: pd.DataFrame, look: Look) -> list[s
         st.dataframe(shown, **about)
         return []
     chosen = st.dataframe(shown, on_select="rerun", selection_mode="multi-row", **about)
-    return [str(shown.iloc[row]["model"]) for row in chosen["selection"]["rows"]]
+    # Of a longer board that stood here before, rows may still be chosen that this one does not have.
+    return [str(shown.iloc[row]["model"]) for row in chosen["selection"]["rows"] if row < len(shown)]
 
 
-def _next(board: Board, chosen: Sequence[str], run: str) -> None:
+def _next(board: Board, chosen: Sequence[str], run: str, category: str) -> None:
     """Where to go from here: the chosen rows, or else the first two."""
     names = [str(row.settings["model"]) for row in board.rows]
     a = chosen[0] if chosen else names[0]
@@ -257,7 +260,7 @@ def _next(board: Board, chosen: Sequence[str], run: str) -> None:
     with right:
         show.link(
             "examples", f"Read where {words.short(a, 32)} lost to {words.short(board.baseline, 32)}",
-            **filters, a=a, b=board.baseline, outcome=OUTCOMES["lost"],
+            **filters, a=a, b=board.baseline, outcome=OUTCOMES["lost"], category=category,
         )  # fmt: skip
     with behind:
         show.link(

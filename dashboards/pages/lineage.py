@@ -9,6 +9,7 @@ import streamlit as st
 from dashboards import show, words
 from dashboards.data import jobs, lineage
 from dashboards.data.lineage import PAGES, Behind, Stop, Trail
+from rlhf_eval.audit.evidence import role
 from rlhf_eval.config import write_yaml
 
 
@@ -51,14 +52,15 @@ def _row(behind: Behind) -> None:
     show.table(["what", "run", "records"], rows, right=(2,), caption="What lies behind this row")
     if not behind.checkpoints:
         st.caption("No training of this store made the model: it came from elsewhere, or its answers were loaded.")
-    if not behind.cards:
+    if not behind.cards and not role(behind.judge):
         st.caption("The judge was never audited:")
         st.code(show.command("audit", "--judge", behind.judge), language=None)
     places = st.columns(3)
     with places[0]:
         show.link("examples", "Read the answers and verdicts", judge=behind.judge, a=behind.model, b=behind.baseline)
-    with places[1]:
-        show.link("judge_quality", "The judge's report card", judge=behind.judge)
+    if not role(behind.judge):
+        with places[1]:
+            show.link("judge_quality", "The judge's report card", judge=behind.judge)
     if behind.checkpoints:
         with places[2]:
             show.link("training", "The training of the model", training=behind.checkpoints[0])

@@ -91,6 +91,32 @@ def test_filters_come_from_the_address(app: Callable[..., Any], full: Any, plant
     assert app(full.store.path, category="no such").selectbox(key="category").value == "", "nonsense is left out"
 
 
+def test_what_the_address_names_and_the_store_lacks_is_said(app: Callable[..., Any], full: Any) -> None:
+    page = app(full.store.path, judge="nobody")
+    assert [warning.value for warning in page.warning] == ["'nobody' is not among these"]
+    page.run()
+    assert not page.warning
+
+
+def test_a_row_that_a_shorter_board_lacks_is_not_chosen(app: Callable[..., Any], full: Any) -> None:
+    page = app(full.store.path)
+    page.session_state["board"] = {"selection": {"rows": [7], "columns": [], "cells": []}}
+    page.run()
+    assert not page.exception
+    assert any(link.proto.label.startswith("Compare ") for link in page.get("page_link"))
+
+
+def test_links_lead_to_what_the_board_counts(app: Callable[..., Any], full: Any, planted: Any) -> None:
+    page = app(full.store.path, category="maths")
+    links = {link.proto.label.partition(" ")[0]: link.proto.query_string for link in page.get("page_link")}
+    assert dict(parse_qsl(links["Can"])) == {"judge": planted.JUDGE}
+    lost = page.dataframe(key="board").value["won / tied / lost"][0].rpartition(" ")[2]
+    page = app(full.store.path, "examples", **dict(parse_qsl(links["Read"])))
+    assert re.search(r"\*\*1\*\* of (\d+)", words_of(page))[1] == lost
+    page = app(full.store.path, view="Mean grades", judge="gold")
+    assert not [link for link in page.get("page_link") if "judge" in link.proto.label]
+
+
 def test_the_table_of_the_page_is_the_board_of_the_command(
     app: Callable[..., Any], full: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
