@@ -317,6 +317,8 @@ class Vote:
 
     judge: str
     asked: int
+    read: int
+    """Of its verdicts, those that could be read: what the shares are means of."""
     share: float | None
     """Of its verdicts, what went to ``left``; None where none could be read."""
     first: float | None
@@ -355,7 +357,7 @@ def _vote(one: Example, judge: str, given: Sequence[Judgment]) -> Vote:
     both = sides[True] + sides[False]
     share, first, second = (sum(s) / len(s) if s else None for s in (both, sides[True], sides[False]))
     problem = "; ".join(sorted({short(v.error, 100) for v in given if v.error}))
-    return Vote(judge=judge, asked=len(given), share=share, first=first, second=second, problem=problem)
+    return Vote(judge=judge, asked=len(given), read=len(both), share=share, first=first, second=second, problem=problem)
 
 
 # Differences ----------------------------------------------------------------------------------------------------------

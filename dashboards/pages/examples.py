@@ -108,8 +108,9 @@ def _verdict(one: Example, judge: str) -> None:
         return
     names = {"A": one.left.model, "B": one.right.model}
     won = f"{mine.says}, {words.short(names[mine.says], 60)}, won" if mine.says in names else "a tie"
+    unread = f", {mine.asked - mine.read} unread" if mine.asked > mine.read else ""
     fine = [
-        f"A's share {mine.share:.2f}, n = {mine.asked} verdict{'s' * (mine.asked != 1)} on this prompt, judge {judge}",
+        f"A's share {mine.share:.2f}, n = {mine.read} verdict{'s' * (mine.read != 1)} on this prompt{unread}, judge {judge}",
         _orders(mine),
     ]
     others = [vote.says for vote in votes if vote.judge != judge and vote.share is not None]

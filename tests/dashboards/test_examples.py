@@ -113,7 +113,7 @@ def test_a_verdict_that_could_not_be_read_is_told(full: Any, planted: Any, pairs
     ids = (failed.prompt_id, *failed.completion_ids)
     vote = examples.votes(examples.example(full.store, *ids, judge=planted.JUDGE))[0]
     assert vote.problem == "unparsed: no verdict"
-    assert vote.asked == 2
+    assert (vote.asked, vote.read) == (2, 1)
     assert vote.share is not None
 
 
