@@ -68,9 +68,9 @@ def _headline(found: Quality) -> None:
         )
         st.code(show.command("audit", "--judge", found.judge), language=None)
     else:
-        alarms = [finding.name for finding in found.card.alarms]
-        if alarms:
-            st.error(f"Alarm: {', '.join(alarms)}")
+        for alarm in found.card.alarms:
+            name, value, interval, _, _ = cards.row(alarm)
+            st.error(words.escaped(f"Alarm: {name}, {value}, 95 % {interval}: {alarm.says}"))
         st.caption(f"Audited in run `{found.card.run}`: {words.escaped(cards.summary(found.card))}")
         if found.card.stopped:
             st.warning(f"The audit is incomplete: {words.escaped(found.card.stopped)}")
