@@ -47,6 +47,8 @@ def page() -> None:
         _invitation(source)
         return
     check_person(person)
+    if st.session_state.get("label_whose") != (run, person):  # what stood here before was another's
+        st.session_state.update(label_whose=(run, person), label_skipped=[], label_before=[], label_again="")
     queue = _queue(str(show.opened().store.path), labels.runs_state(show.opened().store), run, person, _store=_store())
     said = labels.answered(_store(), person)
     _work(queue, said, person)
@@ -77,10 +79,10 @@ def _invitation(source: Source) -> None:
 
 
 def _work(queue: Sequence[Question], said: dict[tuple[str, str], str], person: str) -> None:
-    skipped: list[str] = st.session_state.setdefault("label_skipped", [])
+    skipped: list[str] = st.session_state["label_skipped"]
     waiting = [q for q in queue if q.ids not in said and q.id not in skipped]
     waiting += [q for q in queue if q.ids not in said and q.id in skipped]
-    again = next((q for q in queue if q.id == st.session_state.get("label_again")), None)
+    again = next((q for q in queue if q.id == st.session_state["label_again"]), None)
     question = again or (waiting[0] if waiting else None)
     done = sum(q.ids in said for q in queue)
     st.progress(done / len(queue) if queue else 1.0, text=f"{done:,} of {len(queue):,} answered by {person}")
@@ -127,7 +129,7 @@ def _answers(question: Question, person: str) -> None:
         args=(question,),
         help="Asked at the end",
     )
-    before: list[str] = st.session_state.get("label_before", [])
+    before: list[str] = st.session_state["label_before"]
     columns[5].button(
         "Undo", key="label_undo", shortcut="U", width="stretch", on_click=_undo, disabled=not before,
         help="Back to the last one that you answered here",
@@ -142,11 +144,11 @@ def _save(question: Question, choice: Choice, person: str) -> None:
         st.session_state["label_problem"] = str(error)
         return
     st.session_state["label_again"] = ""
-    st.session_state.setdefault("label_before", []).append(question.id)
+    st.session_state["label_before"].append(question.id)
 
 
 def _skip(question: Question) -> None:
-    skipped: list[str] = st.session_state.setdefault("label_skipped", [])
+    skipped: list[str] = st.session_state["label_skipped"]
     if question.id in skipped:
         skipped.remove(question.id)
     skipped.append(question.id)
@@ -154,7 +156,7 @@ def _skip(question: Question) -> None:
 
 
 def _undo() -> None:
-    before: list[str] = st.session_state.get("label_before", [])
+    before: list[str] = st.session_state["label_before"]
     if before:
         st.session_state["label_again"] = before.pop()
 

@@ -98,7 +98,8 @@ def test_the_judge_page_says_what_the_audit_says(app: Open, full: Any, planted: 
         if answer.finding.estimate is not None:
             name, value, interval, *_ = card.row(answer.finding)
             assert name in shown and value in shown and interval in shown
-    assert "Alarm: first_slot" in shown
+    assert "Alarm: first_slot, +" in shown.replace("\\", "")
+    assert "share won by the answer shown first, over one half" in shown
 
 
 def test_labelling_saves_goes_on_and_can_be_undone(app: Open, planted: ModuleType, tmp_path: Path) -> None:
@@ -118,6 +119,8 @@ def test_labelling_saves_goes_on_and_can_be_undone(app: Open, planted: ModuleTyp
     assert "you said 'The left is better'" in text(page) and queue[0].a in text(page)
     page.button(key="label_both_bad").click().run()
     assert labels.answered(world.store, "ada") == {queue[0].ids: "both_bad"}
+    page.text_input(key="person").set_value("bob").run()
+    assert page.button(key="label_undo").disabled, "what ada said is not bob's to take back"
     again = app(world.store.path, "label", person="ada")
     assert "1 of 8 answered" in again.get("progress")[0].proto.text
     rows = [json.loads(line) for line in (world.store.labels_folder / "ada.jsonl").read_text().splitlines()]
