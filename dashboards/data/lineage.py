@@ -24,7 +24,7 @@ MADE = {
 """Verb to what its run is, in a word."""
 PAGES = {
     "judge": ("judge_quality", "judge"), "pairs": ("preference_sets", "set"), "train": ("training", "training"),
-    "evaluate": ("leaderboard", "run"), "audit": ("judge_quality", "judge"),
+    "evaluate": ("leaderboard", "run"), "audit": ("judge_quality", "judge"), "lab": ("studies", "study"),
 }  # fmt: skip
 """Verb to the page that shows its runs, and the filter of that page which names one."""
 

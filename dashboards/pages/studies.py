@@ -18,8 +18,8 @@ def page() -> None:
     """Draw the page."""
     show.title("Studies", "What changes what, by how much, and how sure is it?")
     rows = show.ask(studies.studies)
-    named = {f"{words.safe(row.title)} ({row.run[-8:]})": row for row in rows}
-    row = named[show.choice("Study", list(named), "study")]
+    run = show.run_choice("Study", [row.run for row in rows], "study")
+    row = next(row for row in rows if row.run == run)
     st.subheader(words.escaped(row.title), anchor=False)
     found = show.ask(studies.found, row.run)
     if row.quick:
