@@ -108,9 +108,10 @@ def _verdict(one: Example, judge: str) -> None:
         return
     names = {"A": one.left.model, "B": one.right.model}
     won = f"{mine.says}, {words.short(names[mine.says], 60)}, won" if mine.says in names else "a tie"
+    count = f"{mine.read} verdict{'s' * (mine.read != 1)} on this prompt"
     unread = f", {mine.asked - mine.read} unread" if mine.asked > mine.read else ""
     fine = [
-        f"A's share {mine.share:.2f}, n = {mine.read} verdict{'s' * (mine.read != 1)} on this prompt{unread}, judge {judge}",
+        f"A's share {mine.share:.2f}, n = {count}{unread}, judge {judge}",
         _orders(mine),
     ]
     others = [vote.says for vote in votes if vote.judge != judge and vote.share is not None]
