@@ -30,7 +30,7 @@ MOST_BOARDS, MOST_EXAMPLES, LONGEST = 12, 5, 1_500
 
 STYLE = """
 :root {color-scheme: light dark; --ink: #22201d; --dim: #5c5852; --paper: #fff; --line: #d8d4cd;}
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {--ink: #edebe8; --dim: #b3aea6; --paper: #171614; --line: #45413a;}}
 body {font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem; font-variant-numeric: tabular-nums;}
@@ -43,8 +43,9 @@ pre {white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--lin
 summary {cursor: pointer; padding: .15rem 0;} code {font-family: ui-monospace, monospace;}
 .pair {display: grid; grid-template-columns: 1fr 1fr; gap: 1rem;} .scroll {overflow-x: auto;}
 svg {width: 100%; max-width: 52rem; height: auto; display: block;}
-@media (max-width: 44rem) {.pair {grid-template-columns: 1fr;}}
+@media (max-width: 44rem) {.pair {grid-template-columns: 1fr;} td:last-child:not(.num) {min-width: 9rem;}}
 @media print {
+  :root {color-scheme: light;} details::details-content {content-visibility: visible;}
   body {font-size: 10pt; max-width: none; margin: 0;} table {font-size: 8pt;} h2 {break-after: avoid;}
   svg, tr, .pair {break-inside: avoid;}}
 """

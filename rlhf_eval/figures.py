@@ -37,7 +37,7 @@ svg text {{ font: 13px system-ui, sans-serif; fill: #1f2328 }}
 .faint {{ fill: #59636e; font-size: 12px }}
 .grid {{ stroke: #d8dee4 }}
 .axis {{ stroke: #8b949e }}
-@media (prefers-color-scheme: dark) {{
+@media screen and (prefers-color-scheme: dark) {{
   {_classes(DARK)}
   svg text {{ fill: #e6edf3 }} .faint {{ fill: #9198a1 }} .grid {{ stroke: #30363d }} .axis {{ stroke: #6e7681 }}
 }}

@@ -210,6 +210,9 @@ def test_the_report_opens_without_a_network(chromium: Any, site: tuple[str, Stor
     tab.locator("summary").first.click()
     assert tab.locator("svg").first.is_visible()
     assert tab.locator("details pre").first.is_visible()
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is light"
+    assert tab.locator("details pre").last.is_visible(), "on paper nothing can be opened"
     assert asked == [file.as_uri()]
     assert not errors
     tab.close()
