@@ -133,12 +133,12 @@ def _board(store: Store, found: Sequence[Standing], board: Board, run: str) -> s
         )  # fmt: skip
         drawn.append(
             Row(
-                name=words.short(str(about["model"])), value=row.value, low=row.low, high=row.high,
+                name=words.name(str(about["model"])), value=row.value, low=row.low, high=row.high,
                 words=f"{value}, n = {row.n:,}", second=behind.separable,
             )
         )  # fmt: skip
     few = [n for n, row in enumerate(board.rows) if words.doubt(row.n)]
-    against = f"win rate against {words.short(board.baseline)}"
+    against = f"win rate against {words.name(board.baseline)}"
     drawing = dots(f"{against}, with 95 % intervals", drawn, reference=0.5, percent=True)
     luck = f" By luck alone the best of {len(rows)} equal models would seem {100 * board.luck:.1f} points ahead."
     luck = luck if len(rows) > 1 else ""
@@ -218,7 +218,7 @@ def _curves(name: str, points: Sequence[Estimate]) -> str:
     own = [e for e in points if e.name == name]
     series = [
         Curve(
-            name=words.short(arm),
+            name=words.name(arm),
             x=[float(e.settings["x"]) for e in arms],
             y=[e.value for e in arms],
             low=[e.low if math.isfinite(e.low) else e.value for e in arms],
@@ -227,7 +227,7 @@ def _curves(name: str, points: Sequence[Estimate]) -> str:
         for arm in dict.fromkeys(str(e.settings["arm"]) for e in own)
         if (arms := [e for e in own if e.settings["arm"] == arm])
     ]
-    return curves(words.short(name), series, x="square root of KL, in nats", y="")
+    return curves(words.name(name), series, x="square root of KL, in nats", y="")
 
 
 def _newest(store: Store) -> str:
@@ -280,7 +280,7 @@ def _grades(board: GradeBoard) -> str:
             ]
         )  # fmt: skip
         told = f"{row.value:{form}}, n = {row.n:,}"
-        drawn.append(Row(words.short(name), row.value, row.low, row.high, words=told, second=behind.separable))
+        drawn.append(Row(words.name(name), row.value, row.low, row.high, words=told, second=behind.separable))
     few = [n for n, row in enumerate(board.rows) if words.doubt(row.n)]
     return "".join(
         [

@@ -101,6 +101,13 @@ def short(text: str, width: int = 80) -> str:
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
+def name(text: str, width: int = 80) -> str:
+    """A name of a model, judge or arm on one line, cut in its middle: what tells names apart often stands at their end."""
+    line = " ".join(safe(text).split())
+    end = width // 2
+    return line if len(line) <= width else f"{line[: width - 1 - end]}…{line[-end:]}"
+
+
 def _visible(character: str) -> str:
     if character in _SHOWN_AS_THEY_ARE or unicodedata.category(character) not in _HIDDEN:
         return character

@@ -257,7 +257,8 @@ def _padded(values: Sequence[float], share: float = 0.06) -> tuple[float, float]
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    """A long name without its middle: what tells names apart often stands at their end."""
+    return name if len(name) <= NAME else f"{name[: NAME // 2]}…{name[1 - NAME // 2 :]}"
 
 
 def _words(row: Row) -> str:

@@ -52,7 +52,7 @@ def _duel(duel: Duel, parts: Sequence[Duel], a: str, b: str, run: str) -> None:
 
 def _cards(duel: Duel, a: str, b: str) -> None:
     e, surely = duel.estimate, duel.estimate.low > 0 or duel.estimate.high < 0
-    a, b = words.short(a, 30), words.short(b, 30)
+    a, b = words.name(a, 30), words.name(b, 30)
     verdict = f"{a if e.value > 0 else b} is better" if surely else "not separable"
     fine = [f"{words.p_value(duel.p_value)}, paired by prompt"]
     if duel.needed and not surely:
@@ -80,7 +80,7 @@ def _categories(duel: Duel, parts: Sequence[Duel], a: str, b: str) -> None:
         charts.forest(
             frame,
             order=frame["name"].tolist(),
-            x=f"win rate of {words.short(a, 30)} minus that of {words.short(b, 30)}, points",
+            x=f"win rate of {words.name(a, 30)} minus that of {words.name(b, 30)}, points",
             reference=0.0,
             groups=[group for group in GROUPS if (frame["group"] == group).any()],
             form="~r",  # of one digit ~g writes ten as 1e+1
@@ -131,7 +131,7 @@ def _lost(duel: Duel, a: str, b: str, run: str) -> None:
     for prompt in shown:
         show.link("examples", words.short(texts.get(prompt, prompt), 110), **filters, outcome=outcome, at=prompt)
     if total > LISTED:
-        label = f"Read all that {words.short(a, 30)} lost to {words.short(opponent, 30)}"
+        label = f"Read all that {words.name(a, 30)} lost to {words.name(opponent, 30)}"
         show.link("examples", label, **filters, outcome=lost)
 
 

@@ -107,7 +107,7 @@ def _verdict(one: Example, judge: str) -> None:
         show.card("Verdict", "none could be read", [mine.problem if mine else "no verdict is stored"], grey=True)
         return
     names = {"A": one.left.model, "B": one.right.model}
-    won = f"{mine.says}, {words.short(names[mine.says], 60)}, won" if mine.says in names else "a tie"
+    won = f"{mine.says}, {words.name(names[mine.says], 60)}, won" if mine.says in names else "a tie"
     count = f"{mine.read} verdict{'s' * (mine.read != 1)} on this prompt"
     unread = f", {mine.asked - mine.read} unread" if mine.asked > mine.read else ""
     fine = [
@@ -186,7 +186,7 @@ def _reasons(one: Example, judge: str) -> None:
     votes = examples.votes(one)
     if votes:
         st.markdown("**Every judge and person on these two answers**")
-        rows = [[words.short(v.judge, 70), v.says, *map(_share, v.shares), str(v.asked), v.problem] for v in votes]
+        rows = [[words.name(v.judge, 70), v.says, *map(_share, v.shares), str(v.asked), v.problem] for v in votes]
         head = ["judge", "says", "A's share", "A first", "B first", "asked", "problem"]
         show.table(head, rows, right=[2, 3, 4, 5])
 

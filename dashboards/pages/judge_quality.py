@@ -156,7 +156,7 @@ def _findings(found: Quality) -> None:
         return
     show.table(
         ["about", "measure", "value", "95 % interval", "n", "what it is", "from"], rows, right=(2, 3, 4),
-        caption=f"All that is measured of {words.short(found.judge, 60)}",
+        caption=f"All that is measured of {words.name(found.judge, 60)}",
     )  # fmt: skip
 
 

@@ -86,9 +86,9 @@ def _win_rates() -> None:
         mine = [s for s in found if s.judge == judge and baseline in (s.model, s.opponent)]
         category = show.choice("Category", results.parts_of(known, mine), "category", every="all prompts")
     board = results.board(found, judge, baseline, known.get(category))
-    against = words.short(baseline, 50)
+    against = words.name(baseline, 50)
     look = Look("win rate", f"win rate against {against}", words.rate, 100, "%.1f %%", "prompts", EVEN)
-    _answer(board, look, against=f" against {words.short(baseline, 40)}")
+    _answer(board, look, against=f" against {words.name(baseline, 40)}")
     frame = _frame(board, look)
     _draw(board, frame, look)
     _next(board, _table(board, frame, look), run, category)
@@ -140,7 +140,7 @@ def _answer(board: Board | GradeBoard, look: Look, *, against: str = "") -> None
     first = board.rows[0]
     cards = st.columns(3)
     with cards[0]:
-        label = f"{words.short(str(first.settings['model']), 40)}{against or ', ' + look.column}"
+        label = f"{words.name(str(first.settings['model']), 40)}{against or ', ' + look.column}"
         show.estimate(first, label=label, written=look.written, unit=look.unit)
     with cards[1]:
         _lead(board, look)
@@ -156,11 +156,11 @@ def _lead(board: Board | GradeBoard, look: Look) -> None:
             low, high = board.rows[0].low, board.rows[0].high
             sure = "surely better" if low > EVEN else "surely worse" if high < EVEN else "not separable"
             fine = ["by whether the 95 % interval leaves out one half"]
-            show.card(f"Than {words.short(board.baseline, 40)}", sure, fine)
+            show.card(f"Than {words.name(board.baseline, 40)}", sure, fine)
         else:
             show.card("Lead", "-", ["this judge graded one model only"], grey=True)
         return
-    name, behind = words.short(str(board.rows[1].settings["model"]), 40), board.behind[1]
+    name, behind = words.name(str(board.rows[1].settings["model"]), 40), board.behind[1]
     fine = [
         told_apart(board.behind),
         f"by luck alone the best of as many equal models would seem {look.gap(board.luck)[1:]} ahead",
@@ -256,15 +256,15 @@ def _next(board: Board, chosen: Sequence[str], run: str, category: str) -> None:
     left, right, behind = st.columns(3)
     filters = {"judge": board.judge, "run": run}
     with left:
-        show.link("compare", f"Compare {words.short(a, 32)} with {words.short(b, 32)}", **filters, a=a, b=b)
+        show.link("compare", f"Compare {words.name(a, 32)} with {words.name(b, 32)}", **filters, a=a, b=b)
     with right:
         show.link(
-            "examples", f"Read where {words.short(a, 32)} lost to {words.short(board.baseline, 32)}",
+            "examples", f"Read where {words.name(a, 32)} lost to {words.name(board.baseline, 32)}",
             **filters, a=a, b=board.baseline, outcome=OUTCOMES["lost"], category=category,
         )  # fmt: skip
     with behind:
         show.link(
-            "lineage", f"What lies behind {words.short(a, 32)}", judge=board.judge, model=a, baseline=board.baseline
+            "lineage", f"What lies behind {words.name(a, 32)}", judge=board.judge, model=a, baseline=board.baseline
         )
     if len(chosen) < 2:
         st.caption("Select two rows of the table to compare other models.")

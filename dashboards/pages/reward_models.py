@@ -161,8 +161,8 @@ def _curve(curve: Curve, key: str) -> None:
             for p in curve.points
         ]
     )  # fmt: skip
-    whose = "its own score" if own else role(curve.scorer) or words.short(curve.scorer, 40)
-    st.markdown(f"**{words.escaped(words.short(curve.model, 40))}**, scored by {words.escaped(whose)}")
+    whose = "its own score" if own else role(curve.scorer) or words.name(curve.scorer, 40)
+    st.markdown(f"**{words.escaped(words.name(curve.model, 40))}**, scored by {words.escaped(whose)}")
     drawing = curves.means(frame, x="sqrt(KL), best of n from the model", y=whose, form=".3~g", height=230)
     first, last = curve.points[0], curve.points[-1]
     alt = (

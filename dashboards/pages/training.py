@@ -140,7 +140,7 @@ def _over(over: Over) -> None:
         for step, e in over.won:
             if step in kl:
                 rows.append(
-                    _point(step, kl[step], e, f"win rate against {words.short(str(e.settings['baseline']), 40)}")
+                    _point(step, kl[step], e, f"win rate against {words.name(str(e.settings['baseline']), 40)}")
                 )
         for judge in dict.fromkeys(str(e.settings["judge"]) for _, e in over.won):
             st.caption(f"Win rates by the judge {words.escaped(judge)}.")
@@ -263,7 +263,7 @@ def _all(rows: Sequence[Row]) -> None:
         ["run", "trainer", "state", "from", "steps", "tokens", "seconds", "last values"],
         [
             [
-                row.run[-8:], row.trainer, row.status, words.short(row.base, 40), f"{row.steps:,}", f"{row.tokens:,}",
+                row.run[-8:], row.trainer, row.status, words.name(row.base, 40), f"{row.steps:,}", f"{row.tokens:,}",
                 f"{row.seconds:,.0f}",
                 ", ".join(f"{training.WHAT[name]} {row.final[name]:.3g}" for name in SHOWN if name in row.final),
             ]

@@ -73,6 +73,9 @@ def test_what_is_cut_is_said() -> None:
     assert words.short("a\nb  c") == "a b c"
     assert words.short("word " * 100, 20).endswith("…")
     assert len(words.short("word " * 100, 20)) <= 20
+    told = [words.name(f"organisation/{'long-' * 20}name-{step}", 30) for step in (1000, 2000)]
+    assert told[0] != told[1], "what tells two names apart is kept"
+    assert {len(one) for one in told} == {30} and words.name("dpo", 30) == "dpo"
 
 
 @pytest.mark.parametrize(
