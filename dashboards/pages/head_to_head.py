@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 import streamlit as st
 
@@ -44,7 +46,9 @@ def page() -> None:
 
 
 def _matrix(played: Tournament) -> None:
-    order = list(played.models[:DRAWN])
+    met = Counter(cell.model for cell in played.cells)
+    most = set(sorted(played.models, key=lambda name: -met[name])[:DRAWN])  # of equals, the strongest
+    order = [name for name in played.models if name in most]
     rows = [
         {
             "model": cell.model, "opponent": cell.opponent, "value": cell.value, "low": cell.low, "high": cell.high,
@@ -74,7 +78,10 @@ def _matrix(played: Tournament) -> None:
         twin=frame.drop(columns=["text"]).round(3), key="matrix",
     )  # fmt: skip
     if len(played.models) > DRAWN:
-        st.caption(f"The map shows the {DRAWN} strongest of {len(played.models)} models; the table has all.")
+        st.caption(
+            f"The map shows the {DRAWN} of {len(played.models)} models that met most others, or of those that met as many "
+            "the strongest; the table has all."
+        )
 
 
 def _circles(played: Tournament) -> str:
@@ -113,9 +120,9 @@ def _links(played: Tournament, run: str, category: str) -> None:
     two = {"judge": played.judge, "run": run, "a": a, "b": b}
     left, right = st.columns(2)
     with left:
-        show.link("compare", f"Compare {words.short(a, 30)} with {words.short(b, 30)}", **two)
+        show.link("compare", f"Compare {words.name(a, 30)} with {words.name(b, 30)}", **two)
     with right:
-        show.link("examples", f"Read {words.short(a, 30)} against {words.short(b, 30)}", **two, category=category)
+        show.link("examples", f"Read {words.name(a, 30)} against {words.name(b, 30)}", **two, category=category)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,24 @@ def test_filters_come_from_the_address(app: Callable[..., Any], full: Any, plant
     assert app(full.store.path, category="no such").selectbox(key="category").value == "", "nonsense is left out"
 
 
+def test_a_map_with_room_for_some_shows_who_met_most(app: Callable[..., Any], tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    with store.begin("judge", {"planted": "many"}, inputs={}, seed=0, versions={}) as run:
+        prompts = [Prompt.of(f"question {n}") for n in range(4)]
+        for n, prompt in enumerate(prompts):
+            run.append("prompts", prompt)
+            weak, *others = (Completion.of(prompt_id=prompt.id, model=f"m{k}", text=f"{k}") for k in range(30))
+            run.append("completions", weak)
+            for answer in others:
+                run.append("completions", answer)
+                scores = (0.0, 1.0) if n == 0 else (1.0, 0.0)
+                ids = (answer.id, weak.id)
+                run.append("judgments", Judgment.of(prompt_id=prompt.id, completion_ids=ids, judge="j", scores=scores))
+        run.finish("done", {}, Usage())
+    page = app(store.path, "head_to_head")
+    assert "surprises of 23 pairs" in words_of(page), "the weakest stands in the map, because all have met it"
+
+
 def test_what_the_address_names_and_the_store_lacks_is_said(app: Callable[..., Any], full: Any) -> None:
     page = app(full.store.path, judge="nobody")
     assert [warning.value for warning in page.warning] == ["'nobody' is not among these"]
