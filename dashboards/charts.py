@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import pandas as pd
 
+NAMES = alt.ExprRef("min(260, .4 * (containerSize()[0] || 650))")
+"""Pixels that names beside rows may take: on a narrow screen no more than the marks."""
+NAMED = "length(datum.label) < 40 ? datum.label : slice(datum.label, 0, 19) + '…' + slice(datum.label, -19)"
+"""A long name without its middle, as ``words.name`` cuts it; only the label, because two rows of one name would be one."""
 ROW, TILE = 28, 34
 """Pixels a row of intervals, and of a heat map."""
 MARKS = ("circle", "diamond", "square")
@@ -37,7 +41,8 @@ def forest(
     down = alt.Y(
         "name:N", sort=list(order), title=None,
         axis=alt.Axis(
-            labelOverlap=False, labelFlush=False, labelLimit=260, labelPadding=8, domain=False, ticks=False
+            labelOverlap=False, labelFlush=False, labelLimit=NAMES, labelExpr=NAMED, labelPadding=8, domain=False,
+            ticks=False,
         ),
     )  # fmt: skip
     legend = None if len(groups) < 2 else alt.Legend(title=None, orient="top", labelLimit=500, symbolSize=90)
@@ -66,11 +71,12 @@ def heat(frame: pd.DataFrame, *, order: Sequence[str]) -> alt.LayerChart:
     Columns ``model``, ``opponent``, ``value``, ``low``, ``high``, ``n``, ``expected``, and ``text`` for the tile.
     """
     rows = alt.Y(
-        "model:N", sort=list(order), title=None, axis=alt.Axis(labelOverlap=False, labelFlush=False, labelLimit=240)
-    )
+        "model:N", sort=list(order), title=None,
+        axis=alt.Axis(labelOverlap=False, labelFlush=False, labelLimit=NAMES, labelExpr=NAMED),
+    )  # fmt: skip
     across = alt.X(
         "opponent:N", sort=list(order), title=None,
-        axis=alt.Axis(labelOverlap=False, labelLimit=200, labelAngle=-40, orient="top"),
+        axis=alt.Axis(labelOverlap=False, labelLimit=200, labelExpr=NAMED, labelAngle=-40, orient="top"),
     )  # fmt: skip
     tips = [
         alt.Tooltip("model:N"),

@@ -77,6 +77,7 @@ STYLE = """<style>
   [data-testid=stMainBlockContainer] {padding-left: 1.5rem; padding-right: 1.5rem;}
   [data-testid=stMain] [data-testid=stHorizontalBlock] {flex-wrap: wrap;}
   [data-testid=stMain] [data-testid=stColumn] {min-width: 11rem;}
+  .re-table td:not(.num):not(:first-child) {min-width: 7rem;}
 }
 </style>"""
 
