@@ -42,7 +42,11 @@ WHAT = {
     "gold": "gold reward", "kl": "KL to the reference (nats a completion)", "entropy": "entropy (nats)",
     "length": "length (tokens)", "clip_fraction": "clipped (share)", "value_loss": "value loss",
     "truncated": "truncated (share)", "explained_variance": "explained variance of the critic",
-    "kl_coef": "KL coefficient", "failed": "without a reward (share)",
+    "kl_coef": "KL coefficient", "failed": "without a reward (share)", "nll": "negative log-likelihood (nats)",
+    "chosen_logps": "log-probability of chosen (nats)", "rejected_logps": "log-probability of rejected (nats)",
+    "chosen_reward": "implicit reward of chosen", "rejected_reward": "implicit reward of rejected",
+    "liked_reward": "implicit reward of liked", "disliked_reward": "implicit reward of disliked",
+    "outliers": "taken for wrong labels (share)",
 }  # fmt: skip
 """The scalars of ``metrics.jsonl`` in the order of a page, and what they are."""
 ALWAYS = ("step", "split", "seconds", "tokens")
@@ -253,7 +257,7 @@ def measured(store: Store, run: str, steps: Sequence[Step]) -> list[tuple[str, E
 
 
 def written(store: Store, run: str, step: int, *, page: int = 0, size: int = 10) -> tuple[list[Written], int]:
-    """One page of what a step wrote, lowest proxy reward first, and how many completions there are."""
+    """One page of what a step wrote, prompt by prompt, and how many completions there are."""
     where = "run_id = ? and error is null and regexp_extract(model, '@([0-9]+)$', 1) = ?"
     params = [run, str(step)]
     total = store.sql(f"select count(*) as n from completions where {where}", params).column("n")[0].as_py()
