@@ -18,9 +18,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import parse_qsl
 
 import pandas as pd
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboards import words
 from dashboards.data.state import Nothing, Unfinished, state, titles, unfinished
@@ -37,6 +39,8 @@ ANSWERS = 48
 """Answers of data functions that are kept, over all who look."""
 _NAME = re.compile(r"(?<=/)|(?=#)")
 """Where the name of a judge may be broken into lines."""
+LINKED = "linked"
+"""In the query of a link, and gone once it is followed: the menu sends the filters of the page that is left, too."""
 WATCH = 5
 """Seconds between two looks at whether the store has changed."""
 
@@ -151,6 +155,9 @@ def title(name: str, question: str) -> None:
 def frame(name: str, draw: Callable[[], None]) -> None:
     """A page with what surrounds it: unfinished runs, a changed store, what could not be read, and why it is empty."""
     st.html(STYLE)
+    context = get_script_run_ctx()
+    sent = dict(parse_qsl(context.query_string)) if context is not None else {}
+    st.session_state["_linked"] = sent if st.query_params.pop(LINKED, "") else {}
     above, now = st.container(), opened()
     try:
         found = ask(unfinished)
@@ -217,6 +224,15 @@ def _watched(drawn: str) -> None:
 # Filters that live in the URL -----------------------------------------------------------------------------------------
 
 
+def asked(key: str) -> str:
+    """What the address asks for under ``key``, empty where nothing.
+
+    Of a link's query Streamlit drops what the page that is left has a filter for under the same name; what the browser
+    sent still has it.
+    """
+    return str(st.query_params.get(key, st.session_state["_linked"].get(key, "")))
+
+
 def choice(
     label: str, options: Sequence[str], key: str, *, default: str = "", every: str = "", help: str | None = None,
     told: Mapping[str, str] | None = None,
@@ -227,13 +243,16 @@ def choice(
     """
     offered = ["", *options] if every else list(options)
     start = offered.index(default) if default in offered else 0
-    asked = str(st.query_params.get(key, ""))  # read first: of what is not offered, the address loses the name
+    wanted = asked(key)  # read first: of what is not offered, the address loses the name
+    option = next((o for o in offered if wanted and wanted in (o, (told or {}).get(o))), None)
+    if option is not None and key not in st.query_params:
+        st.session_state[key], start = option, 0  # a link asked for it
     chosen = st.selectbox(
         label, offered, index=start, key=key, bind="query-params", help=help,
         format_func=lambda option: (told or {}).get(option, option) or every,
     )  # fmt: skip
-    if asked and asked not in {*offered, *(told or {}).values(), every}:
-        st.warning(f"'{words.escaped(words.short(asked, 60))}' is not among these")
+    if wanted and option is None and wanted != every:
+        st.warning(f"'{words.escaped(words.short(wanted, 60))}' is not among these")
     return str(chosen or "")
 
 
@@ -255,11 +274,23 @@ def switch(label: str, options: Mapping[Choice, str], key: str, *, help: str | N
     return next(iter(options)) if chosen is None else chosen
 
 
+def page_of(count: int, key: str, *, listed: object) -> int:
+    """Which of ``count`` pages of a list is open, kept in the URL; the first one again where another list is ``listed``."""
+    if st.session_state.setdefault(f"{key}_lists", listed) != listed:
+        st.session_state.update({f"{key}_lists": listed, key: 1})
+    # A page of the URL may lie beyond what the filters have left.
+    return min(int(st.pagination(count, key=key, bind="query-params")), count) if count > 1 else 1
+
+
 def link(page: str, label: str, **query: str) -> None:
     """A link to ``pages/<page>.py`` with filters set."""
     known = ask(titles)  # a run stands in the URL by its title, as ``run_choice`` writes it
     filters = {key: known.get(value, value) for key, value in query.items() if value}
-    st.page_link(HOME / "pages" / f"{page}.py", label=words.escaped(label), query_params=filters or None)
+    st.page_link(
+        HOME / "pages" / f"{page}.py",
+        label=words.escaped(label),
+        query_params={**filters, LINKED: "1"} if filters else None,
+    )
 
 
 # Numbers --------------------------------------------------------------------------------------------------------------

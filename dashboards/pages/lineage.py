@@ -16,10 +16,11 @@ from rlhf_eval.config import write_yaml
 def page() -> None:
     """Draw the page of a run, or of a leaderboard row (``judge``, ``model`` and ``baseline`` in the URL)."""
     show.title("Lineage", "What was this made from, and what was made from it?")
-    judge, model = _asked("judge"), _asked("model")
+    judge, model, baseline = (show.asked(name) for name in ("judge", "model", "baseline"))
     starts: Sequence[str] = [job.run.id for job in show.ask(jobs.jobs)]
     if judge and model:
-        behind = show.ask(lineage.behind_row, judge, model, _asked("baseline"))
+        st.query_params.update(judge=judge, model=model, baseline=baseline)
+        behind = show.ask(lineage.behind_row, judge, model, baseline)
         _row(behind)
         starts = behind.runs
     run = show.run_choice("Walk from the run", list(starts), "start")
@@ -33,10 +34,6 @@ def page() -> None:
         "answers, verdicts and pairs carry the hash of what produced them, so that no label loses its origin.",
         show.command("runs", "show", run[-8:]),
     )
-
-
-def _asked(name: str) -> str:
-    return str(st.query_params.get(name, ""))
 
 
 def _row(behind: Behind) -> None:

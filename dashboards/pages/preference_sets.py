@@ -166,8 +166,7 @@ def _browse(run: str) -> None:
         st.info("No pair fits these filters.")
         return
     pages = -(-total // sets.PAGE)
-    # A page of the URL may lie beyond what the filters have left.
-    at = min(int(st.pagination(pages, key="page", bind="query-params")), pages) if pages > 1 else 1
+    at = show.page_of(pages, "page", listed=(run, wanted))
     page = show.ask(sets.browse, run, wanted, page=at - 1)
     st.caption(
         f"{total:,} pairs, the least sure first; {(at - 1) * sets.PAGE + 1:,} to {min(at * sets.PAGE, total):,} here"

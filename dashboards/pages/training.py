@@ -246,7 +246,7 @@ def _written(run: str, steps: Sequence[Step]) -> None:
     found, total = show.ask(training.written, run, step)
     with right:
         pages = -(-total // 10)
-        at = min(int(st.pagination(pages, key="written", bind="query-params")), pages) if pages > 1 else 1
+        at = show.page_of(pages, "written", listed=(run, step))
     found, total = show.ask(training.written, run, step, page=at - 1)
     st.caption(f"{total:,} completions of step {step:,}")
     for one in found:

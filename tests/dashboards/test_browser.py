@@ -75,6 +75,11 @@ def test_the_daily_questions_take_two_clicks_from_home(visitor: Any, expect: Cal
     expect(page.get_by_role("heading", name="Examples")).to_be_visible()
     expect(page.get_by_role("region", name="Answer A, new")).to_be_visible()
     expect(page).to_have_url(re.compile("at="))
+    # The two models that the link named, and not any two, although the page that was left has filters of these names.
+    for name in ("new", "old"):
+        expect(
+            page.get_by_test_id("stSelectbox").get_by_role("combobox").and_(page.locator(f"[value='{name}']"))
+        ).to_have_count(1)
     # Can I believe the judge? One.
     page.get_by_role("link", name="Leaderboard", exact=True).click()
     page.get_by_role("link", name="Can this judge be believed?").click()
