@@ -100,7 +100,7 @@ def test_several_bad_rows_are_one_line(loaded: Any) -> None:
             ("generate", "--model", "mock:echo", "--set", "temprature=1"),
             "no setting 'temprature'. Did you mean 'temperature'?",
         ),
-        (("generate", "--model", "mock:echo", "-n", "0"), "n is 0; at least 1"),
+        (("generate", "--model", "mock:echo", "-n", "0"), "n is 0; a prompt takes 1 to 100,000"),
         (("generate", "--model", "mock:echo", "--set", "n=many"), "`n`"),
         (("generate", "--model", "mock:echo", "--set", "n"), "write it as key=value"),
         (("generate", "--model", "mock:echo", "--temperature", "-1"), "temperature is -1.0"),
