@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaF
 
 from rlhf_eval.errors import UserError
 from rlhf_eval.records import Completion, Prompt
+from rlhf_eval.sandbox import checkpoint
 from rlhf_eval.sandbox.gold import reward as gold_of
 from rlhf_eval.sandbox.world import prompts as sandbox
 from rlhf_eval.stages.training import Data, Job
@@ -437,7 +438,10 @@ def test_a_bandit_learns(tmp_path, algorithm):
 def test_it_raises_the_true_reward_in_the_sandbox(tmp_path):
     kept: list[Completion] = []
     job = Job(
-        model=POLICY, reward=gold, gold=gold, record=lambda table, r: kept.append(r) if table == "completions" else None
+        model=str(checkpoint("policy")),
+        reward=gold,
+        gold=gold,
+        record=lambda table, r: kept.append(r) if table == "completions" else None,
     )
     config = Config(
         algorithm="grpo", prompts=48, steps=5, max_new_tokens=24, learning_rate=6e-4, eval_prompts=150, eval_every=99
