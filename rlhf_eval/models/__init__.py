@@ -130,11 +130,13 @@ def _ray(spec: Spec) -> Model:
     own = {field.name for field in fields(Config)}
     config = build(Config, {key: value for key, value in spec.options.items() if key in own}, where=spec.name)
     options = {key: value for key, value in spec.options.items() if key not in own}
+    # What is wrong with the inner model's options is said before a cluster starts.
+    held = build(options_of(f"{inner.scheme}:")[inner.scheme], options, where=spec.name)
     path = str(Path(inner.rest).absolute()) if inner.scheme in HELD and Path(inner.rest).exists() else inner.rest
     return open_copies(
         f"{inner.scheme}:{path}" + (f"?{urlencode(options)}" if options else ""),
         name=spec.name,
-        tensor_parallel=int(options.get("tensor_parallel_size") or 1),
+        tensor_parallel=getattr(held, "tensor_parallel_size", 1),
         on_gpu=inner.scheme in HELD and not options.get("device", "").startswith("cpu"),
         config=config,
     )

@@ -50,6 +50,8 @@ def test_a_spec_is_taken_apart(text: str, spec: Spec) -> None:
         ("sandbox:polcy", r"there is no sandbox model 'polcy'\. Did you mean 'policy'\?"),
         ("ray:mock", "'mock' is no model"),
         ("ray:openai:m@http://h:1/v1", r"holds models in its own processes: hf:, vllm:, sandbox:, mock:; servers are"),
+        ("ray:vllm:PATH?tensor_parallel_size=x", "Expected `int`, got `str` - at `tensor_parallel_size`"),
+        ("ray:mock:writer?replicas=2&latncy=1", r"no setting 'latncy'\. Did you mean 'latency'\?"),
         ("ray:mock:writer?replicas=-1", "replicas and gpus must be at least 0"),
         ("hf:/no/such/folder", "/no/such/folder"),
         ("openai:m@localhost:8000", r"'localhost:8000' is no address; write http://HOST:PORT/v1"),
